@@ -1,0 +1,83 @@
+package sandboxer
+
+import (
+	"context"
+	"crypto/subtle"
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// SecretRef names a secret: "env:E2B_API_KEY", "file:…", or a name that the host application's source knows. It is no
+// secret itself and may be stored.
+type SecretRef string
+
+// Secret is a credential in use. It prints as "[redacted]" under every verb of fmt, in slog and in every encoding. The
+// zero Secret is empty.
+type Secret struct{ p *secretValue } // behind a pointer: fmt prints the fields of an unexported field without asking it
+
+type secretValue struct {
+	value   []byte
+	version string
+}
+
+const redacted = "[redacted]"
+
+// NewSecret keeps a copy of value. version names the key without revealing it, and changes when it is rotated.
+func NewSecret(value []byte, version string) Secret {
+	return Secret{&secretValue{value: append([]byte(nil), value...), version: version}}
+}
+
+// Reveal returns a copy of the value. Do not keep it, log it or put it into an argument list.
+func (s Secret) Reveal() []byte {
+	if s.p == nil {
+		return nil
+	}
+	return append([]byte(nil), s.p.value...)
+}
+
+// Version names the key without revealing it.
+func (s Secret) Version() string {
+	if s.p == nil {
+		return ""
+	}
+	return s.p.version
+}
+
+// Equal compares values in constant time.
+func (s Secret) Equal(o Secret) bool {
+	return subtle.ConstantTimeCompare(s.Reveal(), o.Reveal()) == 1
+}
+
+// String returns "[redacted]".
+func (s Secret) String() string { return redacted }
+
+// GoString returns "[redacted]".
+func (s Secret) GoString() string { return redacted }
+
+// Format writes "[redacted]" under every verb.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// LogValue is "[redacted]".
+func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText returns "[redacted]".
+func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// SecretFunc fetches a secret for whoever pays. Fetch when used, and again after the backend refused a key; do not keep it.
+type SecretFunc func(ctx context.Context, ref SecretRef) (Secret, error)
+
+// Payer is whose key a sandbox was bought with. The Manager asks once, stores it with the intent, and never re-decides:
+// "not found" under another payer's key does not mean gone.
+type Payer struct {
+	Tenant string `json:"tenant,omitempty"` // "": the platform
+	Key    string `json:"key,omitempty"`    // the Secret's version at creation
+}
+
+// SecretSource gives out credentials. Safe for concurrent use.
+type SecretSource interface {
+	// Payer says whose key is to be used for c. Unauthenticated: which reference is missing and how to set it.
+	Payer(ctx context.Context, ref SecretRef, c Consumer) (Payer, error)
+	// Secret fetches the key of p.
+	Secret(ctx context.Context, ref SecretRef, p Payer) (Secret, error)
+}

@@ -1,0 +1,325 @@
+package sandboxer
+
+import (
+	"bytes"
+	"encoding"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Inputs are the values an extension declares (repo, vm, ssh_target, template …). A secret appears only as a SecretRef.
+type Inputs map[string]any
+
+// UnmarshalJSON keeps all digits of integers, as [Inputs.Decode] does.
+func (in *Inputs) UnmarshalJSON(b []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.UseNumber()
+	var m map[string]any
+	if err := dec.Decode(&m); err != nil {
+		return err
+	}
+	*in = m
+	return nil
+}
+
+// Decode fills the struct that into points to. It is strict: an unknown, mistyped or wrongly cased key is an
+// InvalidArgument naming it and the closest valid one. A field's key is its name in snake_case (SSHTarget: ssh_target), or
+// its json tag where it has one; durations are strings ("10s"), integers keep all their digits. Fields without a key keep
+// their value, so that defaults are set before. All problems are reported at once; on an error into is left half-filled.
+func (in Inputs) Decode(into any) error {
+	v := reflect.ValueOf(into)
+	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
+		return Mark(Internal, fmt.Errorf("Inputs.Decode needs a pointer to a struct, not %T", into))
+	}
+	return Refused(InvalidArgument, errors.Join(decodeStruct("", reflect.ValueOf(map[string]any(in)), v.Elem())...))
+}
+
+func decodeStruct(path string, src, dst reflect.Value) []error {
+	fields := map[string]reflect.Value{}
+	for _, f := range reflect.VisibleFields(dst.Type()) {
+		if !f.IsExported() || (f.Anonymous && f.Type.Kind() == reflect.Struct) {
+			continue
+		}
+		key := snakeCase(f.Name)
+		if tag, _, _ := strings.Cut(f.Tag.Get("json"), ","); tag == "-" {
+			continue
+		} else if tag != "" {
+			key = tag
+		}
+		fields[key] = dst.FieldByIndex(f.Index)
+	}
+	var problems []error
+	for _, k := range sortedKeys(src) {
+		field, ok := fields[k]
+		if !ok {
+			problems = append(problems, fmt.Errorf("unknown input %q%s", path+k, DidYouMean(k, slices.Sorted(maps.Keys(fields)))))
+			continue
+		}
+		problems = append(problems, decodeValue(path+k, mapValue(src, k), field)...)
+	}
+	return problems
+}
+
+// sortedKeys returns the string keys of a map in order, so that messages are stable.
+func sortedKeys(m reflect.Value) []string {
+	var keys []string
+	for _, k := range m.MapKeys() {
+		keys = append(keys, k.String())
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func mapValue(m reflect.Value, key string) reflect.Value {
+	v := m.MapIndex(reflect.ValueOf(key).Convert(m.Type().Key()))
+	for v.IsValid() && v.Kind() == reflect.Interface {
+		v = v.Elem()
+	}
+	return v
+}
+
+var (
+	durationType = reflect.TypeFor[time.Duration]()
+	numberType   = reflect.TypeFor[json.Number]()
+)
+
+func decodeValue(path string, src, dst reflect.Value) []error {
+	mistyped := func(want string) []error {
+		return []error{fmt.Errorf("input %q must be %s, not %s", path, want, describe(src))}
+	}
+	if !src.IsValid() { // null: as if it were not given
+		return nil
+	}
+	if dst.Kind() == reflect.Pointer {
+		dst.Set(reflect.New(dst.Type().Elem()))
+		return decodeValue(path, src, dst.Elem())
+	}
+	if dst.Type() == durationType {
+		if src.Type() == durationType {
+			dst.Set(src)
+			return nil
+		}
+		d, err := time.ParseDuration(asString(src))
+		if err != nil {
+			return mistyped(`a duration like "10s"`)
+		}
+		dst.SetInt(int64(d))
+		return nil
+	}
+	if u, ok := dst.Addr().Interface().(encoding.TextUnmarshaler); ok && src.Kind() == reflect.String && src.Type() != numberType {
+		if err := u.UnmarshalText([]byte(src.String())); err != nil {
+			return []error{fmt.Errorf("input %q: %w", path, err)}
+		}
+		return nil
+	}
+	if src.Type().AssignableTo(dst.Type()) && (dst.Kind() != reflect.Interface || dst.NumMethod() == 0) && dst.Kind() != reflect.Struct {
+		dst.Set(src)
+		return nil
+	}
+	switch dst.Kind() {
+	case reflect.String:
+		if src.Kind() != reflect.String || src.Type() == numberType {
+			return mistyped("a string")
+		}
+		dst.SetString(src.String())
+	case reflect.Bool:
+		if src.Kind() != reflect.Bool {
+			return mistyped("true or false")
+		}
+		dst.SetBool(src.Bool())
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		n, ok := asInt(src)
+		if !ok || dst.OverflowInt(n) {
+			return mistyped(fmt.Sprintf("an integer of %d bits", dst.Type().Bits()))
+		}
+		dst.SetInt(n)
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		n, ok := asUint(src)
+		if !ok || dst.OverflowUint(n) {
+			return mistyped(fmt.Sprintf("an integer of %d bits that is not negative", dst.Type().Bits()))
+		}
+		dst.SetUint(n)
+	case reflect.Float32, reflect.Float64:
+		f, ok := asFloat(src)
+		if !ok || dst.OverflowFloat(f) {
+			return mistyped("a number")
+		}
+		dst.SetFloat(f)
+	case reflect.Slice:
+		if src.Kind() != reflect.Slice && src.Kind() != reflect.Array {
+			return mistyped("a list")
+		}
+		out := reflect.MakeSlice(dst.Type(), src.Len(), src.Len())
+		var problems []error
+		for i := range src.Len() {
+			item := src.Index(i)
+			if item.Kind() == reflect.Interface {
+				item = item.Elem()
+			}
+			problems = append(problems, decodeValue(fmt.Sprintf("%s[%d]", path, i), item, out.Index(i))...)
+		}
+		dst.Set(out)
+		return problems
+	case reflect.Map:
+		if src.Kind() != reflect.Map || src.Type().Key().Kind() != reflect.String || dst.Type().Key().Kind() != reflect.String {
+			return mistyped("a mapping")
+		}
+		out := reflect.MakeMapWithSize(dst.Type(), src.Len())
+		var problems []error
+		for _, k := range sortedKeys(src) {
+			item := reflect.New(dst.Type().Elem()).Elem()
+			problems = append(problems, decodeValue(path+"."+k, mapValue(src, k), item)...)
+			out.SetMapIndex(reflect.ValueOf(k).Convert(dst.Type().Key()), item)
+		}
+		dst.Set(out)
+		return problems
+	case reflect.Struct:
+		if src.Kind() != reflect.Map || src.Type().Key().Kind() != reflect.String {
+			return mistyped("a mapping")
+		}
+		return decodeStruct(path+".", src, dst)
+	default:
+		return []error{fmt.Errorf("input %q: fields of type %v cannot be decoded", path, dst.Type())}
+	}
+	return nil
+}
+
+func asString(v reflect.Value) string {
+	if v.Kind() == reflect.String {
+		return v.String()
+	}
+	return ""
+}
+
+func asInt(v reflect.Value) (int64, bool) {
+	switch {
+	case v.Type() == numberType:
+		n, err := strconv.ParseInt(v.String(), 10, 64)
+		return n, err == nil
+	case v.Type() == durationType:
+		return 0, false
+	case v.CanInt():
+		return v.Int(), true
+	case v.CanUint():
+		return int64(v.Uint()), v.Uint() <= math.MaxInt64
+	case v.CanFloat(): // JSON decoded without UseNumber: exact up to 2^53
+		f := v.Float()
+		return int64(f), f == math.Trunc(f) && math.Abs(f) <= 1<<53
+	}
+	return 0, false
+}
+
+func asUint(v reflect.Value) (uint64, bool) {
+	switch {
+	case v.Type() == numberType:
+		n, err := strconv.ParseUint(v.String(), 10, 64)
+		return n, err == nil
+	case v.CanUint():
+		return v.Uint(), true
+	}
+	n, ok := asInt(v)
+	return uint64(n), ok && n >= 0
+}
+
+func asFloat(v reflect.Value) (float64, bool) {
+	switch {
+	case v.Type() == numberType:
+		f, err := strconv.ParseFloat(v.String(), 64)
+		return f, err == nil
+	case v.CanFloat():
+		return v.Float(), true
+	case v.CanInt():
+		return float64(v.Int()), true
+	case v.CanUint():
+		return float64(v.Uint()), true
+	}
+	return 0, false
+}
+
+// describe names a value's type as its author wrote it, and quotes no value: it might be a secret in the wrong place.
+func describe(v reflect.Value) string {
+	switch {
+	case v.Type() == numberType:
+		return "a number"
+	case v.Kind() == reflect.String:
+		return "a string"
+	case v.Kind() == reflect.Bool:
+		return "true or false"
+	case v.CanInt(), v.CanUint(), v.CanFloat():
+		return "a number"
+	case v.Kind() == reflect.Slice, v.Kind() == reflect.Array:
+		return "a list"
+	case v.Kind() == reflect.Map:
+		return "a mapping"
+	}
+	return "a " + v.Type().String()
+}
+
+// snakeCase turns a Go field name into a key: ComposeFile → compose_file, SSHTarget → ssh_target, E2BKey → e2b_key.
+func snakeCase(name string) string {
+	var b strings.Builder
+	runes := []rune(name)
+	for i, r := range runes {
+		if unicode.IsUpper(r) && i > 0 {
+			afterLower := unicode.IsLower(runes[i-1])
+			endsAcronym := i+1 < len(runes) && unicode.IsLower(runes[i+1]) && !unicode.IsLower(runes[i-1])
+			if afterLower || endsAcronym {
+				b.WriteByte('_')
+			}
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}
+
+// DidYouMean ends a message about the unknown word got with the closest of the valid ones, or with all of them where none
+// is close and they are few: `; did you mean "repo"?`. Adapters use it for inputs of their own.
+func DidYouMean(got string, valid []string) string {
+	best, bestAt := "", 1+max(2, len(got)/3)
+	for _, v := range valid {
+		if d := editDistance(strings.ToLower(got), strings.ToLower(v), bestAt); d < bestAt {
+			best, bestAt = v, d
+		}
+	}
+	switch {
+	case best != "":
+		return fmt.Sprintf("; did you mean %q?", best)
+	case len(valid) == 0:
+		return "; none is taken"
+	case len(valid) <= 12:
+		return "; valid: " + strings.Join(valid, ", ")
+	}
+	return ""
+}
+
+// editDistance is Levenshtein's, and at least most where it would be more.
+func editDistance(a, b string, most int) int {
+	if len(a) > 128 || len(b) > 128 || len(a)-len(b) >= most || len(b)-len(a) >= most {
+		return most
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			diagonal, row[j] = row[j], min(row[j]+1, row[j-1]+1, diagonal+cost)
+		}
+	}
+	return min(row[len(b)], most)
+}

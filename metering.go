@@ -1,0 +1,222 @@
+package sandboxer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"strings"
+	"time"
+)
+
+// Meterer prices sandboxes. An extension whose pricing_model is "metered" must be one; checked when the Manager is built.
+type Meterer interface {
+	// EstimateCost prices a sandbox of p that lives for d. It asks no backend and creates nothing.
+	EstimateCost(ctx context.Context, p Profile, d time.Duration) (MeterQuote, error)
+	// MeterActual is cumulative since Provision, never falls, and answers after Teardown too, then with Final.
+	MeterActual(ctx context.Context, t Target) (MeterReading, error)
+}
+
+// Money is an exact amount: integer billionths of an ISO 4217 currency, at most about nine billion units. The zero Money
+// is nothing in no currency and adds to any. Money compares with ==.
+type Money struct {
+	nanos    int64
+	currency string
+}
+
+const nanosPerUnit = 1_000_000_000
+
+var errMoneyRange = errors.New("beyond the range of sandboxer.Money (9,223,372,036 units)")
+
+// NewMoney makes an amount of nanos billionths of currency ("USD").
+func NewMoney(nanos int64, currency string) (Money, error) {
+	if len(currency) != 3 || strings.ToUpper(currency) != currency || strings.Trim(currency, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+		return Money{}, Mark(InvalidArgument, fmt.Errorf("currency %q is not an ISO 4217 code like USD", clip(currency)))
+	}
+	return Money{nanos: nanos, currency: currency}, nil
+}
+
+// ParseMoney reads "0.50 USD", with at most nine decimals.
+func ParseMoney(s string) (Money, error) {
+	amount, currency, ok := strings.Cut(s, " ")
+	bad := func(why string) (Money, error) {
+		return Money{}, Mark(InvalidArgument, fmt.Errorf("amount of money %q %s; write it as \"0.50 USD\"", clip(s), why))
+	}
+	if !ok {
+		return bad("has no currency")
+	}
+	digits, negative := strings.CutPrefix(amount, "-")
+	whole, frac, point := strings.Cut(digits, ".")
+	if whole == "" || (point && frac == "") || strings.Trim(whole+frac, "0123456789") != "" {
+		return bad("has no plain decimal number")
+	}
+	if len(frac) > 9 {
+		return bad("has more than nine decimals")
+	}
+	frac += strings.Repeat("0", 9-len(frac))
+	var nanos uint64
+	for _, c := range strings.TrimLeft(whole, "0") + frac {
+		hi, lo := bits.Mul64(nanos, 10)
+		sum, carry := bits.Add64(lo, uint64(c-'0'), 0)
+		if hi != 0 || carry != 0 || sum > math.MaxInt64 {
+			return bad("is " + errMoneyRange.Error())
+		}
+		nanos = sum
+	}
+	n := int64(nanos)
+	if negative {
+		n = -n
+	}
+	m, err := NewMoney(n, currency)
+	if err != nil {
+		return Money{}, err
+	}
+	return m, nil
+}
+
+// Nanos returns the amount in billionths of the currency.
+func (m Money) Nanos() int64 { return m.nanos }
+
+// Currency returns the ISO 4217 code, "" for the zero Money.
+func (m Money) Currency() string { return m.currency }
+
+// IsZero reports whether m is nothing in no currency; an amount of 0 USD is not.
+func (m Money) IsZero() bool { return m == Money{} }
+
+// Add returns the sum. An InvalidArgument where the currencies differ or the sum does not fit.
+func (m Money) Add(o Money) (Money, error) {
+	switch {
+	case m.IsZero():
+		return o, nil
+	case o.IsZero():
+		return m, nil
+	case m.currency != o.currency:
+		return Money{}, Mark(InvalidArgument, fmt.Errorf("cannot add %v and %v: different currencies", m, o))
+	}
+	sum := m.nanos + o.nanos
+	if (sum > m.nanos) != (o.nanos > 0) && o.nanos != 0 {
+		return Money{}, Mark(InvalidArgument, fmt.Errorf("%v and %v together are %w", m, o, errMoneyRange))
+	}
+	return Money{nanos: sum, currency: m.currency}, nil
+}
+
+// Sub returns the difference, under Add's rules.
+func (m Money) Sub(o Money) (Money, error) {
+	if o.nanos == math.MinInt64 {
+		return Money{}, Mark(InvalidArgument, fmt.Errorf("%v less %v is %w", m, o, errMoneyRange))
+	}
+	return m.Add(Money{nanos: -o.nanos, currency: o.currency})
+}
+
+// Cmp returns -1, 0 or +1. The zero Money compares as 0 of any currency; an InvalidArgument where currencies differ.
+func (m Money) Cmp(o Money) (int, error) {
+	if m.currency != o.currency && !m.IsZero() && !o.IsZero() {
+		return 0, Mark(InvalidArgument, fmt.Errorf("cannot compare %v and %v: different currencies", m, o))
+	}
+	switch {
+	case m.nanos < o.nanos:
+		return -1, nil
+	case m.nanos > o.nanos:
+		return 1, nil
+	}
+	return 0, nil
+}
+
+// String writes the amount as ParseMoney reads it, with two decimals or as many as it needs.
+func (m Money) String() string {
+	if m.IsZero() {
+		return "0"
+	}
+	n, sign := uint64(m.nanos), ""
+	if m.nanos < 0 {
+		n, sign = -n, "-"
+	}
+	frac := fmt.Sprintf("%09d", n%nanosPerUnit)
+	for len(frac) > 2 && frac[len(frac)-1] == '0' {
+		frac = frac[:len(frac)-1]
+	}
+	return fmt.Sprintf("%s%d.%s %s", sign, n/nanosPerUnit, frac, m.currency)
+}
+
+// MarshalText writes what String does; the zero Money is empty.
+func (m Money) MarshalText() ([]byte, error) {
+	if m.IsZero() {
+		return nil, nil
+	}
+	return []byte(m.String()), nil
+}
+
+// UnmarshalText reads what MarshalText wrote.
+func (m *Money) UnmarshalText(b []byte) error {
+	if len(b) == 0 {
+		*m = Money{}
+		return nil
+	}
+	parsed, err := ParseMoney(string(b))
+	if err != nil {
+		return err
+	}
+	*m = parsed
+	return nil
+}
+
+// MeterLine is one priced quantity.
+type MeterLine struct {
+	Item      string `json:"item"`   // "cpu", "memory", "flat"
+	Unit      string `json:"unit"`   // "vcpu-second", "gib-second", "sandbox"
+	Micros    int64  `json:"micros"` // millionths of Unit
+	UnitPrice Money  `json:"unit_price"`
+	Amount    Money  `json:"amount"` // rounded once, half to even
+}
+
+// NewMeterLine prices micros millionths of unit. The amount is exact up to one rounding to a billionth, half to even. An
+// InvalidArgument for a negative quantity or price, or an amount that does not fit.
+func NewMeterLine(item, unit string, micros int64, unitPrice Money) (MeterLine, error) {
+	if micros < 0 || unitPrice.nanos < 0 {
+		return MeterLine{}, Mark(InvalidArgument, fmt.Errorf("meter line %s: a quantity of %d µ%s at %v is negative", item, micros, unit, unitPrice))
+	}
+	hi, lo := bits.Mul64(uint64(micros), uint64(unitPrice.nanos))
+	const million = 1_000_000
+	if hi >= million {
+		return MeterLine{}, Mark(InvalidArgument, fmt.Errorf("meter line %s: %d µ%s at %v is %w", item, micros, unit, unitPrice, errMoneyRange))
+	}
+	quo, rem := bits.Div64(hi, lo, million)
+	if rem > million/2 || (rem == million/2 && quo%2 == 1) {
+		quo++
+	}
+	if quo > math.MaxInt64 {
+		return MeterLine{}, Mark(InvalidArgument, fmt.Errorf("meter line %s: %d µ%s at %v is %w", item, micros, unit, unitPrice, errMoneyRange))
+	}
+	return MeterLine{Item: item, Unit: unit, Micros: micros, UnitPrice: unitPrice,
+		Amount: Money{nanos: int64(quo), currency: unitPrice.currency}}, nil
+}
+
+// SumLines adds the amounts of lines.
+func SumLines(lines []MeterLine) (Money, error) {
+	var total Money
+	for _, l := range lines {
+		var err error
+		if total, err = total.Add(l.Amount); err != nil {
+			return Money{}, err
+		}
+	}
+	return total, nil
+}
+
+// MeterQuote is what a sandbox will cost.
+type MeterQuote struct {
+	Lines     []MeterLine   `json:"lines,omitempty"`
+	Total     Money         `json:"total"`
+	For       time.Duration `json:"for"`                  // the lifetime that was priced, in nanoseconds
+	PriceList string        `json:"price_list,omitempty"` // name and date of the price table
+}
+
+// MeterReading is what a sandbox did cost.
+type MeterReading struct {
+	From  time.Time   `json:"from,omitzero"`
+	To    time.Time   `json:"to,omitzero"`
+	Lines []MeterLine `json:"lines,omitempty"`
+	Total Money       `json:"total"`
+	Final bool        `json:"final,omitempty"` // nothing will be added
+}
