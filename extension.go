@@ -101,7 +101,10 @@ type Adapter struct {
 	Hosted   bool     // its sandboxes are placed on Hosts
 	Manifest []byte   // the adapter's own ext.<name>.yaml; a supplied document with the same id takes its place
 	Profiles [][]byte // profile.<slug>.yaml documents that come with it
-	New      func(ctx context.Context, s Settings) (Extension, error)
+	// Credentials names the config keys that hold SecretRefs. The Manager asks the SecretSource once, before anything is
+	// created, who pays for the first of them that is set; the others are fetched for the same payer.
+	Credentials []string
+	New         func(ctx context.Context, s Settings) (Extension, error)
 }
 
 // Settings are what an Adapter builds an extension from.

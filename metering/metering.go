@@ -1,0 +1,129 @@
+// Package metering carries what sandboxes did cost from the Manager's store to whoever bills for them. A meter record is
+// committed together with the state change it belongs to, and delivered from there at least once under a key that never
+// changes. Host applications build a Meter from exporters and hand it to manager.Config; authors of exporters implement
+// Exporter.
+package metering
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/manager/store"
+)
+
+// outboxKind is the store's kind of records that wait for delivery.
+const outboxKind = "outbox"
+
+// Record is the cost of one attempt between two instants. All records of an attempt together are its cost, exactly.
+type Record struct {
+	Key       string                `json:"key"` // "<attempt name>/<n>": the same however often it is delivered
+	Sandbox   sandboxer.ID          `json:"sandbox"`
+	Attempt   int                   `json:"attempt"`
+	Profile   string                `json:"profile"`
+	Extension string                `json:"extension"`
+	Host      string                `json:"host,omitempty"`
+	Consumer  sandboxer.Consumer    `json:"consumer"`
+	Payer     sandboxer.Payer       `json:"payer,omitzero"`
+	From      time.Time             `json:"from"`
+	To        time.Time             `json:"to"`
+	Lines     []sandboxer.MeterLine `json:"lines,omitempty"`
+	Total     sandboxer.Money       `json:"total"`
+	Final     bool                  `json:"final,omitempty"` // the attempt's last
+}
+
+// Exporter hands records on. It is called by one goroutine at a time, may see a record again after a failure or a crash,
+// and tells records apart by Key. An error means that none of rs is known to have arrived; they come again.
+type Exporter interface {
+	Export(ctx context.Context, rs []Record) error
+}
+
+// Config configures a Meter.
+type Config struct {
+	Exporters []Exporter    // at least one; a record leaves the outbox when all took it
+	Interval  time.Duration // between deliveries. Defaults to 10 s
+	Batch     int           // most records in one Export. Defaults to 100
+}
+
+// Meter delivers what a Manager put into its outbox. It has no goroutine of its own: the Manager's drives it.
+type Meter struct{ cfg Config }
+
+// New makes a Meter. InvalidArgument without exporters.
+func New(cfg Config) (*Meter, error) {
+	if len(cfg.Exporters) == 0 {
+		return nil, sandboxer.Refused(sandboxer.InvalidArgument, errors.New("metering.Config.Exporters is empty; give one, such as file.Open"))
+	}
+	if cfg.Interval <= 0 {
+		cfg.Interval = 10 * time.Second
+	}
+	if cfg.Batch <= 0 {
+		cfg.Batch = 100
+	}
+	return &Meter{cfg: cfg}, nil
+}
+
+// Interval is the time between deliveries.
+func (m *Meter) Interval() time.Duration { return m.cfg.Interval }
+
+// Outbox is the mutation that puts r into the outbox; it belongs into the commit of the state change that it accounts for.
+func Outbox(r Record) (store.Mutation, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return store.Mutation{}, fmt.Errorf("meter record %s: %w", r.Key, err)
+	}
+	return store.Mutation{Do: store.Put, Key: store.Key{Kind: outboxKind, ID: r.Key}, Expect: store.AnyRev, Body: body}, nil
+}
+
+// Deliver exports what waits in the outbox of st and removes what every exporter took. It returns how many records that
+// were. What fails stays and is delivered again, by the next call.
+func (m *Meter) Deliver(ctx context.Context, st store.Store) (int, error) {
+	delivered := 0
+	after := ""
+	for {
+		batch, keys, last, err := m.next(ctx, st, after)
+		if err != nil || len(keys) == 0 {
+			return delivered, err
+		}
+		for _, e := range m.cfg.Exporters {
+			if err := e.Export(ctx, batch); err != nil {
+				return delivered, fmt.Errorf("export of %d meter records, the first %s: %w", len(batch), batch[0].Key, err)
+			}
+		}
+		if _, err := st.Commit(context.WithoutCancel(ctx), keys...); err != nil {
+			return delivered, fmt.Errorf("meter records were exported and will be again, under the same keys: %w", err)
+		}
+		delivered += len(keys)
+		after = last
+	}
+}
+
+func (m *Meter) next(ctx context.Context, st store.Store, after string) (batch []Record, done []store.Mutation, last string, err error) {
+	for rec, err := range st.Scan(ctx, store.Query{Kind: outboxKind, After: after, Limit: m.cfg.Batch}) {
+		if err != nil {
+			return nil, nil, "", err
+		}
+		var r Record
+		if err := json.Unmarshal(rec.Body, &r); err != nil {
+			return nil, nil, "", sandboxer.Mark(sandboxer.Internal, fmt.Errorf("meter record %s does not decode: %w", rec.Key.ID, err))
+		}
+		batch = append(batch, r)
+		done = append(done, store.Mutation{Do: store.Delete, Key: rec.Key, Expect: rec.Rev})
+		last = rec.Key.ID
+	}
+	return batch, done, last, nil
+}
+
+// Pending counts the records that wait in the outbox of st.
+func Pending(ctx context.Context, st store.Store) (int, error) {
+	n := 0
+	for _, err := range st.Scan(ctx, store.Query{Kind: outboxKind}) {
+		if err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
