@@ -184,18 +184,16 @@ func CodeOf(err error) Code {
 	if err == nil {
 		return ""
 	}
-	if m, ok := outermost(err); ok {
-		switch m := m.(type) {
-		case *Error:
-			if m.Code != "" {
-				return m.Code
-			}
-			return CodeOf(m.Err)
-		case *marked:
-			return m.code
-		case Code:
-			return m
+	switch m := outermost(err).(type) {
+	case *Error:
+		if m.Code != "" {
+			return m.Code
 		}
+		return CodeOf(m.Err)
+	case *marked:
+		return m.code
+	case Code:
+		return m
 	}
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -210,11 +208,7 @@ func CodeOf(err error) Code {
 
 // IsRefused reports whether err says that the backend refused and nothing was done.
 func IsRefused(err error) bool {
-	m, ok := outermost(err)
-	if !ok {
-		return false
-	}
-	switch m := m.(type) {
+	switch m := outermost(err).(type) {
 	case *Error:
 		return m.NothingDone
 	case *marked:
@@ -226,11 +220,7 @@ func IsRefused(err error) bool {
 // RetryAfterOf returns how long the backend asked to wait, or 0 where it did not say.
 func RetryAfterOf(err error) time.Duration {
 	for err != nil {
-		m, ok := outermost(err)
-		if !ok {
-			return 0
-		}
-		switch m := m.(type) {
+		switch m := outermost(err).(type) {
 		case *Error:
 			if m.RetryAfter > 0 {
 				return m.RetryAfter
@@ -245,32 +235,32 @@ func RetryAfterOf(err error) time.Duration {
 	return 0
 }
 
-// outermost finds the first classified error of the tree, in the order of errors.As.
-func outermost(err error) (error, bool) {
+// outermost finds the first classified error of the tree, in the order of errors.As; nil where nobody classified one.
+func outermost(err error) error {
 	for err != nil {
 		switch e := err.(type) {
 		case *Error, *marked, Code:
-			return e, true
+			return e
 		}
 		switch u := err.(type) {
 		case interface{ Unwrap() error }:
 			err = u.Unwrap()
 		case interface{ Unwrap() []error }:
 			for _, sub := range u.Unwrap() {
-				if found, ok := outermost(sub); ok {
-					return found, true
+				if found := outermost(sub); found != nil {
+					return found
 				}
 			}
-			return nil, false
+			return nil
 		default:
-			return nil, false
+			return nil
 		}
 	}
-	return nil, false
+	return nil
 }
 
-// OrphanError: creation failed and so did its clean-up; something may still exist and cost money. The Manager keeps trying
-// to remove it; SandboxStatus shows the tries.
+// OrphanError says that a creation failed and so did its clean-up; something may still exist and cost money. The Manager
+// keeps trying to remove it; SandboxStatus shows the tries.
 type OrphanError struct {
 	Handle  Handle
 	Cause   error // why the creation failed

@@ -38,12 +38,12 @@ func (id ID) Validate() error {
 	return nil
 }
 
-// labelProblem says why s is not a DNS label of at most most characters, or "".
-func labelProblem(s string, most int) string {
+// labelProblem says why s is not a DNS label of up to limit characters, or "".
+func labelProblem(s string, limit int) string {
 	switch {
 	case s == "":
 		return "is empty"
-	case len(s) > most:
+	case len(s) > limit:
 		return fmt.Sprintf("has %d characters", len(s))
 	case s[0] == '-' || s[len(s)-1] == '-':
 		return "begins or ends with a hyphen"

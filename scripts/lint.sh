@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# What `make lint` runs: everything that judges the code without running it. All findings are shown before it fails.
+set -uo pipefail
+. "$(dirname "$0")/lib.sh"
+
+failed=()
+check() {
+	local name=$1 begin=$SECONDS
+	shift
+	say "$name"
+	if "$@"; then
+		echo "ok, $((SECONDS - begin)) s"
+	else
+		failed+=("$name")
+	fi
+}
+
+formatted() {
+	local files
+	files=$(find . -name '*.go' -not -path './.cache/*' -not -path '*/testdata/*' -exec gofmt -l {} +) || return 1
+	[ -z "$files" ] || { printf 'gofmt would change:\n%s\n' "$files"; return 1; }
+}
+
+each_module() {
+	local dir code=0
+	for dir in $(modules); do
+		(cd "$dir" && "$@") || { echo "in module $dir"; code=1; }
+	done
+	return $code
+}
+
+linted() { tool golangci-lint run --config "$ROOT/.golangci.yml" ./...; }
+
+check "gofmt" formatted
+check "go vet" each_module go vet ./...
+check "go mod tidy" each_module go mod tidy -diff
+check "golangci-lint" each_module linted
+check "generated files" bash scripts/generated.sh
+check "cross build" bash scripts/cross.sh
+
+if [ ${#failed[@]} -gt 0 ]; then
+	printf '\nfailed: %s\n' "$(IFS=,; echo "${failed[*]}")" >&2
+	exit 1
+fi
