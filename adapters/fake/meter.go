@@ -1,0 +1,158 @@
+package fake
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/bits"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// PriceList names the fake's prices: 0.001 USD a sandbox, 0.00001 USD a vCPU-second, 0.000002 USD a GiB-second. A profile
+// without resources is priced as 1 vCPU and 1 GiB. Invented, and never changed.
+const PriceList = "fake 2026-11-01"
+
+const (
+	flatNanos   = 1_000_000
+	cpuNanos    = 10_000
+	memoryNanos = 2_000
+)
+
+// reading is what a sandbox has used.
+type reading struct {
+	uid         int64
+	payer       string
+	owner       string
+	from, to    int64
+	used        int64 // nanoseconds, less the paused ones
+	cpu, memory int64
+	final       bool
+}
+
+// reading returns what s has used up to now; its shard is locked.
+func (s *sandbox) reading(now int64) reading {
+	paused := s.pausedTotal
+	if s.paused {
+		paused += now - s.pausedAt
+	}
+	return reading{uid: s.uid, payer: s.payer, owner: s.labels.get(sandboxer.LabelOwner), from: s.created, to: now,
+		used: max(0, now-s.created-paused), cpu: s.cpu, memory: s.memory}
+}
+
+func (b *Backend) meter(extension string) { b.metering.Store(extension, true) }
+
+func (b *Backend) metered(extension string) bool {
+	_, ok := b.metering.Load(extension)
+	return ok
+}
+
+// lines prices used nanoseconds.
+func lines(cpu, memory, used int64) ([]sandboxer.MeterLine, sandboxer.Money, error) {
+	if cpu == 0 {
+		cpu = 1000
+	}
+	if memory == 0 {
+		memory = 1 << 30
+	}
+	used /= 1000 // microseconds
+	items := []struct {
+		item, unit string
+		micros     int64
+		price      int64
+	}{
+		{"flat", "sandbox", 1_000_000, flatNanos},
+		{"cpu", "vcpu-second", mulDiv(used, cpu, 1000), cpuNanos},
+		{"memory", "gib-second", mulDiv(used, memory, 1<<30), memoryNanos},
+	}
+	var out []sandboxer.MeterLine
+	for _, i := range items {
+		price, err := sandboxer.NewMoney(i.price, "USD")
+		if err != nil {
+			return nil, sandboxer.Money{}, err
+		}
+		l, err := sandboxer.NewMeterLine(i.item, i.unit, i.micros, price)
+		if err != nil {
+			return nil, sandboxer.Money{}, err
+		}
+		out = append(out, l)
+	}
+	total, err := sandboxer.SumLines(out)
+	return out, total, err
+}
+
+// mulDiv is a*b/c without overflow between, and at most MaxInt64.
+func mulDiv(a, b, c int64) int64 {
+	hi, lo := bits.Mul64(uint64(max(a, 0)), uint64(max(b, 0)))
+	if hi >= uint64(c) {
+		return math.MaxInt64
+	}
+	q, _ := bits.Div64(hi, lo, uint64(c))
+	return int64(min(q, math.MaxInt64))
+}
+
+// EstimateCost prices a sandbox of p that lives for d and is never paused.
+func (e *extension) EstimateCost(ctx context.Context, p sandboxer.Profile, d time.Duration) (sandboxer.MeterQuote, error) {
+	var q sandboxer.MeterQuote
+	err := e.call(ctx, sandboxer.Call{Op: sandboxer.OpEstimateCost, Profile: p.ID}, func(hit) error {
+		if e.b.broken(EstimateCreates) {
+			e.b.Plant(e.id, "", string(sandboxer.NewID()), map[string]string{sandboxer.LabelOwner: "estimate"})
+		}
+		if d < 0 {
+			return sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("a lifetime of %v cannot be priced", d))
+		}
+		ls, total, err := lines(p.Resources.CPUMillis, p.Resources.MemoryBytes, int64(d))
+		q = sandboxer.MeterQuote{Lines: ls, Total: total, For: d, PriceList: PriceList}
+		return err
+	})
+	if err != nil {
+		return sandboxer.MeterQuote{}, e.plain(seen(err))
+	}
+	return q, nil
+}
+
+// MeterActual reads what a sandbox has cost, also when it is gone.
+func (e *extension) MeterActual(ctx context.Context, t sandboxer.Target) (sandboxer.MeterReading, error) {
+	var out sandboxer.MeterReading
+	err := e.do(ctx, sandboxer.OpMeterActual, t, func(hit) error {
+		payer, err := e.enter(ctx, t)
+		if err != nil {
+			return err
+		}
+		r, ok := e.b.readingOf(e.key(t), t.Labels)
+		if !ok || r.payer != payer || r.final && e.b.broken(MeterForgets) {
+			return sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("%s at %s was never seen by the meter", e.key(t).name, where(e.key(t))))
+		}
+		if e.b.broken(MeterFalls) && e.b.Count(sandboxer.OpMeterActual) > 1 {
+			r.used /= 2
+		}
+		ls, total, err := lines(r.cpu, r.memory, r.used)
+		if e.b.broken(MeterWrongSum) && len(ls) > 0 {
+			total = ls[0].Amount
+		}
+		out = sandboxer.MeterReading{From: at(r.from), To: at(r.to), Lines: ls, Total: total, Final: r.final && !e.b.broken(MeterNeverFinal)}
+		return err
+	})
+	if err != nil {
+		return sandboxer.MeterReading{}, err
+	}
+	return out, nil
+}
+
+// readingOf reads the meter of a sandbox that is there, or of the latest of that name.
+func (b *Backend) readingOf(k key, owner map[string]string) (reading, bool) {
+	now := time.Now().UnixNano()
+	sh := b.shard(k)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s := b.get(sh, k, now); s != nil {
+		return s.reading(now), s.labels.ours(owner)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r, ok := b.meters[k]
+	r.final = true
+	want := owner[sandboxer.LabelOwner]
+	return r, ok && (want == "" || want == r.owner)
+}
