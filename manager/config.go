@@ -1,0 +1,119 @@
+package manager
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/manager/store"
+	"github.com/sand-boxer/sandboxer/metering"
+	"github.com/sand-boxer/sandboxer/registry"
+)
+
+// Config configures a Manager. Registry and Store are required.
+type Config struct {
+	Registry *registry.Registry
+	// Store keeps the intents: boltstore.Open for one that survives the process, or store.Memory(), whose sandboxes and
+	// snapshots Close then removes, because nobody would remember them. The Manager does not close it.
+	Store store.Store
+	Hosts []sandboxer.Host
+	// Secrets gives out credentials. Defaults to the process environment ("env:NAME"), the platform paying for all.
+	Secrets      sandboxer.SecretSource
+	Meter        *metering.Meter // nil: what sandboxes cost is shown in statuses and not exported
+	Interceptors []sandboxer.Interceptor
+	// Owner is stamped, with the store's ID, on every resource; a reaper touches only its own. A DNS label. Defaults to
+	// "sandboxer".
+	Owner  string
+	Logger *slog.Logger // Defaults to discarding
+
+	DefaultTTL      time.Duration // where neither request nor profile says. Defaults to 1 h; NoTTL: none
+	ReadyTimeout    time.Duration // where the profile does not say. Defaults to 5 min
+	TeardownTimeout time.Duration // for one removal, also under a dead context. Defaults to 1 min
+	RecoverTimeout  time.Duration // how long New waits for what a crash left. Defaults to 30 s
+	ReapInterval    time.Duration // between reaps in the background. Defaults to 5 min; negative: none
+	ReapGrace       time.Duration // what is younger, and ten minutes of clock skew, is no orphan yet. Defaults to 5 min
+	Keep            time.Duration // how long records of ended sandboxes are kept. Defaults to 7 days
+	Retries         int           // of a create that the backend refused for now. Defaults to 3; negative: none
+}
+
+// margin is how much later than ours a backend's native deadline is set: the Manager's own removal, with its accounting,
+// comes first, and the backend's is the net below it.
+const margin = time.Minute
+
+var ownerPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
+
+func (c Config) withDefaults() Config {
+	if c.Owner == "" {
+		c.Owner = "sandboxer"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Secrets == nil {
+		c.Secrets = environment{}
+	}
+	for _, d := range []struct {
+		value *time.Duration
+		or    time.Duration
+	}{
+		{&c.DefaultTTL, time.Hour},
+		{&c.ReadyTimeout, 5 * time.Minute},
+		{&c.TeardownTimeout, time.Minute},
+		{&c.RecoverTimeout, 30 * time.Second},
+		{&c.ReapInterval, 5 * time.Minute},
+		{&c.ReapGrace, 5 * time.Minute},
+		{&c.Keep, 7 * 24 * time.Hour},
+	} {
+		if *d.value == 0 {
+			*d.value = d.or
+		}
+	}
+	if c.Retries == 0 {
+		c.Retries = 3
+	}
+	c.Hosts = slices.Clone(c.Hosts)
+	c.Interceptors = slices.Clone(c.Interceptors)
+	return c
+}
+
+func (c Config) validate() error {
+	var problems []error
+	say := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if c.Registry == nil {
+		say("Config.Registry is nil; make one with registry.New")
+	}
+	if c.Store == nil {
+		say("Config.Store is nil; open one with boltstore.Open, or use store.Memory() where nothing needs to survive the process")
+	}
+	if !ownerPattern.MatchString(c.Owner) {
+		say("Config.Owner %q is not a DNS label of at most 32 characters", c.Owner)
+	}
+	seen := map[string]bool{}
+	for i, h := range c.Hosts {
+		switch {
+		case h.ID == "":
+			say("Config.Hosts[%d] has no ID", i)
+		case seen[h.ID]:
+			say("Config.Hosts: two hosts are called %q", h.ID)
+		case h.MaxSandboxes < 0:
+			say("Config.Hosts: %s: MaxSandboxes is %d; 0 is unlimited", h.ID, h.MaxSandboxes)
+		}
+		seen[h.ID] = true
+	}
+	for name, d := range map[string]time.Duration{
+		"ReadyTimeout": c.ReadyTimeout, "TeardownTimeout": c.TeardownTimeout, "RecoverTimeout": c.RecoverTimeout,
+		"ReapGrace": c.ReapGrace, "Keep": c.Keep,
+	} {
+		if d < 0 {
+			say("Config.%s is negative: %v", name, d)
+		}
+	}
+	if c.DefaultTTL < 0 && c.DefaultTTL != sandboxer.NoTTL {
+		say("Config.DefaultTTL is negative: %v; sandboxer.NoTTL is none", c.DefaultTTL)
+	}
+	return sandboxer.Refused(sandboxer.InvalidArgument, errors.Join(problems...))
+}

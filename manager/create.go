@@ -1,0 +1,229 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// flight is one create under way, and everybody who waits for it.
+type flight struct {
+	asked   asked
+	waiters int  // guarded by Manager.mu
+	left    bool // the last waiter left: it is being cleaned up, and nobody may join
+	cancel  context.CancelCauseFunc
+	done    chan struct{}
+	sb      *Sandbox // sb and err are written before done is closed
+	err     error
+}
+
+// Create makes a sandbox and returns it ready. On an error everything that was made is gone again, or the error is an
+// [*sandboxer.OrphanError] and its removal goes on in the background. A dead ctx cancels it; Create then returns when the
+// clean-up is over, at most Config.TeardownTimeout later.
+//
+// With CreateRequest.ID the call is idempotent: the same request joins one that is under way, returns the sandbox that is
+// ready or paused, and starts another attempt where it failed and nothing is left. Aborted with RetryAfter while it is
+// being removed; FailedPrecondition when it is gone; AlreadyExists for another request under that ID.
+//
+// InvalidArgument, NotFound (profile, snapshot), Unsupported, Unauthenticated, BudgetExceeded: nothing was begun.
+// ResourceExhausted, Unavailable: no place could serve; the message names all that were tried.
+func (m *Manager) Create(ctx context.Context, req sandboxer.CreateRequest) (*Sandbox, error) {
+	sb, err := m.createOrJoin(ctx, req)
+	if err != nil {
+		var e *sandboxer.Error
+		if errors.As(wrap("create", nil, err), &e) && e.ID == "" {
+			e.ID = req.ID
+		}
+		return nil, e
+	}
+	return sb, nil
+}
+
+func (m *Manager) createOrJoin(ctx context.Context, req sandboxer.CreateRequest) (*Sandbox, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, sandboxer.Refused(sandboxer.CodeOf(err), context.Cause(ctx))
+	}
+	q, err := m.asked(req)
+	if err != nil {
+		return nil, err
+	}
+	q.Inputs, q.Labels = maps.Clone(q.Inputs), maps.Clone(q.Labels)
+	id, minted := req.ID, req.ID == ""
+	if minted {
+		id = sandboxer.NewID()
+	}
+	for {
+		f, err := m.join(ctx, id, q, minted)
+		if err != nil {
+			return nil, err
+		}
+		if f.left { // somebody's abandoned create is being cleaned up; look again when that is over
+			select {
+			case <-f.done:
+				continue
+			case <-ctx.Done():
+				return nil, sandboxer.Refused(sandboxer.CodeOf(ctx.Err()), context.Cause(ctx))
+			}
+		}
+		select {
+		case <-f.done:
+			return f.sb, f.err
+		case <-ctx.Done():
+			if last := m.leave(f, context.Cause(ctx)); !last {
+				return nil, sandboxer.Mark(sandboxer.CodeOf(ctx.Err()), fmt.Errorf("stopped waiting for %s, which others still wait for: %w", id, context.Cause(ctx)))
+			}
+			<-f.done
+			return f.sb, f.err
+		}
+	}
+}
+
+// join finds the flight of id or starts one.
+func (m *Manager) join(ctx context.Context, id sandboxer.ID, q asked, minted bool) (*flight, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, sandboxer.Refused(sandboxer.FailedPrecondition, errors.New("the manager is closed"))
+	}
+	if f := m.flights[id]; f != nil {
+		if f.left {
+			return f, nil
+		}
+		if !f.asked.same(q) {
+			return nil, otherRequest(id)
+		}
+		f.waiters++
+		return f, nil
+	}
+	fctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	f := &flight{asked: q, waiters: 1, cancel: cancel, done: make(chan struct{})}
+	m.flights[id] = f
+	m.work.Add(1)
+	go func() {
+		defer m.work.Done()
+		f.sb, f.err = m.create(fctx, id, q, minted)
+		m.mu.Lock()
+		delete(m.flights, id)
+		m.mu.Unlock()
+		cancel(nil)
+		close(f.done)
+	}()
+	return f, nil
+}
+
+// leave reports whether the waiter was the last; the create is then cancelled.
+func (m *Manager) leave(f *flight, cause error) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f.waiters--
+	if f.waiters > 0 {
+		return false
+	}
+	f.left = true
+	f.cancel(cause)
+	return true
+}
+
+func otherRequest(id sandboxer.ID) error {
+	return sandboxer.Refused(sandboxer.AlreadyExists, fmt.Errorf("the ID %s belongs to another request; use an ID of its own for each sandbox", id))
+}
+
+// create is the life of a sandbox up to ready.
+func (m *Manager) create(ctx context.Context, id sandboxer.ID, q asked, minted bool) (*Sandbox, error) {
+	for tries := 0; ; tries++ {
+		r := &record{ID: id, Asked: q}
+		if !minted {
+			found, sb, err := m.existing(ctx, id, q)
+			if sb != nil || err != nil {
+				return sb, err
+			}
+			if found != nil {
+				r = found
+			}
+		}
+		err := m.createRecord(ctx, r)
+		if err == nil {
+			return m.sandbox(r), nil
+		}
+		if errors.Is(err, errRaced) && tries < 10 {
+			continue // somebody else wrote the record first: look what it says now
+		}
+		return nil, wrap("create", r, err)
+	}
+}
+
+// errRaced: the record was not what it was read as.
+var errRaced = sandboxer.Refused(sandboxer.Aborted, errors.New("another process works on this sandbox; try again"))
+
+// existing looks whether id was used before: a sandbox or an error ends the create; a record is one to go on from.
+func (m *Manager) existing(ctx context.Context, id sandboxer.ID, q asked) (*record, *Sandbox, error) {
+	r, err := m.load(ctx, id)
+	if errors.Is(err, sandboxer.NotFound) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if !r.Asked.same(q) {
+		return nil, nil, wrap("create", r, otherRequest(id))
+	}
+	switch r.State {
+	case sandboxer.StateReady, sandboxer.StatePaused:
+		return r, m.sandbox(r), nil
+	case sandboxer.StateFailed:
+		return r, nil, nil
+	case sandboxer.StateGone:
+		return nil, nil, wrap("create", r, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("the sandbox is gone since %s; an ID names one sandbox for ever: use a new one", r.EndedAt.Format(time.RFC3339))))
+	}
+	return nil, nil, wrap("create", r, m.busy(r))
+}
+
+// busy is the answer about a sandbox that is on its way somewhere.
+func (m *Manager) busy(r *record) error {
+	after := time.Second
+	if wait := time.Until(r.NextTry); wait > after {
+		after = wait
+	}
+	why := r.Reason
+	if why != "" {
+		why = ": " + why
+	}
+	return &sandboxer.Error{Code: sandboxer.Aborted, NothingDone: true, RetryAfter: after, Err: fmt.Errorf("the sandbox is %s%s", r.State, why)}
+}
+
+func (m *Manager) createRecord(ctx context.Context, r *record) error {
+	ctx, release, err := m.acquire(ctx, string(r.ID))
+	if err != nil {
+		return err
+	}
+	defer release()
+	snap, done, err := m.restoring(ctx, r.Asked)
+	if err != nil {
+		return err
+	}
+	defer done()
+	first, err := m.firstStop(ctx, r.Asked, snap)
+	if err != nil {
+		return err
+	}
+	c := &creation{m: m, r: r, first: first, snap: snap}
+	return c.run(ctx)
+}
+
+// Run creates a sandbox, calls fn with it, and removes it when fn returns or panics, also under a dead ctx. The error
+// joins fn's and the removal's.
+func (m *Manager) Run(ctx context.Context, req sandboxer.CreateRequest, fn func(context.Context, *Sandbox) error) (err error) {
+	sb, err := m.Create(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		_, tearErr := sb.Teardown(ctx)
+		err = errors.Join(err, tearErr)
+	}()
+	return fn(ctx, sb)
+}

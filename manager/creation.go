@@ -1,0 +1,266 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/manager/store"
+)
+
+// creation takes one record from nothing to ready, place by place.
+type creation struct {
+	m       *Manager
+	r       *record
+	first   *stop
+	snap    *snapshotRecord
+	targets int              // burst targets looked at so far
+	tried   []error          // why each place did not serve, in order
+	begun   bool             // an attempt of this call stands in the store
+	pending []store.Mutation // what closes the last attempt, in the commit that opens the next or ends the sandbox
+}
+
+func (c *creation) run(ctx context.Context) error {
+	for s := c.first; s != nil; s = c.next(ctx) {
+		err := c.at(ctx, s)
+		if err == nil {
+			return nil
+		}
+		var orphan *sandboxer.OrphanError
+		if errors.As(err, &orphan) || errors.Is(err, errRaced) {
+			return err
+		}
+		c.tried = append(c.tried, fmt.Errorf("%s at %s: %w", s.profile.ID, s.ext.id, err))
+		if ctx.Err() != nil || !c.movesOn(err) {
+			break
+		}
+	}
+	return c.fail(ctx)
+}
+
+// movesOn reports whether the policy tries another place after err.
+func (c *creation) movesOn(err error) bool {
+	if errors.Is(err, errSlow) {
+		return true
+	}
+	on := []sandboxer.Code{sandboxer.ResourceExhausted, sandboxer.Unavailable}
+	if b := c.first.profile.Burst; b != nil && len(b.On) > 0 {
+		on = b.On
+	}
+	return slices.Contains(on, sandboxer.CodeOf(err))
+}
+
+// next finds the next place of the burst policy; those that cannot serve are noted and passed over.
+func (c *creation) next(ctx context.Context) *stop {
+	b := c.first.profile.Burst
+	for b != nil && c.targets < len(b.To) && ctx.Err() == nil {
+		t := b.To[c.targets]
+		c.targets++
+		s, no := c.m.burstStop(ctx, c.r.Asked, c.first.profile, t, c.snap)
+		if no == nil {
+			return s
+		}
+		c.skipped(no.profile, no.extension, "", no.err)
+		c.tried = append(c.tried, fmt.Errorf("%s skipped: %w", no.profile, no.err))
+	}
+	return nil
+}
+
+func (c *creation) more() bool {
+	b := c.first.profile.Burst
+	return b != nil && c.targets < len(b.To)
+}
+
+// skipped notes a place where nothing was begun.
+func (c *creation) skipped(profile, extension, host string, err error) {
+	at := now()
+	c.r.Attempts = append(c.r.Attempts, attempt{Attempt: sandboxer.Attempt{
+		Profile: profile, Extension: extension, Host: host, StartedAt: at, EndedAt: at,
+		Code: sandboxer.CodeOf(err), Reason: err.Error(),
+	}})
+}
+
+// at tries one stop, host by host.
+func (c *creation) at(ctx context.Context, s *stop) error {
+	hosts, err := c.m.places(ctx, s.ext, s.profile, s.pin)
+	if err != nil {
+		return err
+	}
+	for i, h := range hosts {
+		last := i == len(hosts)-1
+		err = c.on(ctx, s, h, last && !c.more())
+		if err == nil || last || ctx.Err() != nil || !c.movesOn(err) || !c.clean() {
+			return err
+		}
+	}
+	return err
+}
+
+// clean reports whether nothing is left of what was begun so far.
+func (c *creation) clean() bool {
+	return c.r.State == "" || c.r.State == sandboxer.StateFailed || c.r.State == stateBetween
+}
+
+// stateBetween marks a record in memory whose last attempt is closed and whose next is not open. It is never stored.
+const stateBetween sandboxer.State = "between attempts"
+
+// on tries one host.
+func (c *creation) on(ctx context.Context, s *stop, h sandboxer.Host, last bool) error {
+	guards, n, err := c.number(ctx)
+	if err != nil {
+		return err
+	}
+	a := attempt{
+		Attempt: sandboxer.Attempt{
+			N: n, Name: sandboxer.HandleRef{ID: c.r.ID, Attempt: n}.Name(), Profile: s.profile.ID,
+			Extension: s.ext.id, Host: h.ID, Payer: s.payer, StartedAt: now(),
+		},
+		Recipe: s.profile, Place: h.ID,
+	}
+	a.Recipe.Burst, a.Recipe.Requires = nil, nil // decided by now
+	var expires time.Time
+	if s.profile.TTL > 0 {
+		expires = a.StartedAt.Add(s.profile.TTL)
+		a.Deadline = expires.Add(margin)
+	}
+	before := *c.r
+	c.r.Attempts = append(slices.Clip(c.r.Attempts), a)
+	t := &try{c: c, s: s, host: h, a: &c.r.Attempts[len(c.r.Attempts)-1], last: last}
+	if err := t.preflight(ctx); err != nil {
+		c.r.Attempts = before.Attempts
+		c.skipped(s.profile.ID, s.ext.id, h.ID, err)
+		return err
+	}
+	muts := append(guards, takePlace(h)...)
+	muts = append(muts, c.pending...)
+	c.r.State, c.r.Code, c.r.Reason, c.r.CauseCode, c.r.Cause = sandboxer.StateProvisioning, "", "", "", ""
+	c.r.EndedAt, c.r.Quote, c.r.ExpiresAt = time.Time{}, s.quote, expires
+	if c.r.CreatedAt.IsZero() {
+		c.r.CreatedAt = a.StartedAt
+	}
+	point := "C1"
+	if c.begun {
+		point = "A"
+	}
+	if err := c.m.save(ctx, point, c.r, muts...); err != nil {
+		rev, saved := c.r.rev, c.r.saved
+		*c.r = before
+		c.r.rev, c.r.saved = rev, saved
+		return c.notOpened(s, h, err)
+	}
+	c.pending = nil
+	c.begun = true
+	return t.run(ctx)
+}
+
+// notOpened explains why the intent could not be stored.
+func (c *creation) notOpened(s *stop, h sandboxer.Host, err error) error {
+	var se *store.Error
+	switch {
+	case errors.As(err, &se) && se.Key.Kind == kindPlace:
+		full := sandboxer.Refused(sandboxer.ResourceExhausted, fmt.Errorf("host %s is full (%d sandboxes)", h.ID, h.MaxSandboxes))
+		c.skipped(s.profile.ID, s.ext.id, h.ID, full)
+		return full
+	case errors.Is(err, sandboxer.Aborted):
+		return errRaced
+	}
+	return sandboxer.Refused(codeOr(err, sandboxer.Unavailable), fmt.Errorf("nothing was created, because the intent could not be stored: %w", err))
+}
+
+// number picks the next attempt's number. Its name must be no other sandbox's ID, and the ID no other's attempt: the
+// commit that opens it checks what is read here.
+func (c *creation) number(ctx context.Context) ([]store.Mutation, int, error) {
+	var guards []store.Mutation
+	n := c.r.lastN() + 1
+	if base, k, ok := attemptName(c.r.ID); ok && n == 1 {
+		got, err := c.m.cfg.Store.Get(ctx, sandboxKey(base))
+		if err != nil {
+			return nil, 0, err
+		}
+		if got[0].Rev != 0 {
+			other, err := decodeRecord(got[0])
+			if err != nil {
+				return nil, 0, err
+			}
+			if slices.ContainsFunc(other.Attempts, func(a attempt) bool { return a.N == k }) {
+				return nil, 0, sandboxer.Refused(sandboxer.AlreadyExists, fmt.Errorf("the ID %s is the name of the attempt %d of sandbox %s; use another", c.r.ID, k, base))
+			}
+		}
+		guards = append(guards, store.Mutation{Do: store.Check, Key: sandboxKey(base), Expect: got[0].Rev})
+	}
+	for ; n > 1; n++ {
+		if n > 999 {
+			return nil, 0, sandboxer.Refused(sandboxer.ResourceExhausted, errors.New("999 attempts were made; use a new ID"))
+		}
+		taken := sandboxKey(sandboxer.ID(sandboxer.HandleRef{ID: c.r.ID, Attempt: n}.Name()))
+		got, err := c.m.cfg.Store.Get(ctx, taken)
+		if err != nil {
+			return nil, 0, err
+		}
+		if got[0].Rev == 0 {
+			guards = append(guards, store.Mutation{Do: store.Check, Key: taken, Expect: 0})
+			break
+		}
+	}
+	return guards, n, nil
+}
+
+// attemptName reports whether id reads like the name of an attempt of another sandbox.
+func attemptName(id sandboxer.ID) (base sandboxer.ID, n int, ok bool) {
+	i := strings.LastIndexByte(string(id), '-')
+	if i <= 0 {
+		return "", 0, false
+	}
+	digits := string(id[i+1:])
+	n, err := strconv.Atoi(digits)
+	if err != nil || n < 2 || n > 999 || strconv.Itoa(n) != digits || id[:i].Validate() != nil {
+		return "", 0, false
+	}
+	return id[:i], n, true
+}
+
+// fail stores the end of a creation that no place could serve, and explains it.
+func (c *creation) fail(ctx context.Context) error {
+	err := c.explain(ctx)
+	if !c.begun {
+		return err
+	}
+	c.r.State, c.r.Code, c.r.Reason, c.r.EndedAt = sandboxer.StateFailed, sandboxer.CodeOf(err), err.Error(), now()
+	if saveErr := c.m.save(ctx, "T2", c.r, c.pending...); saveErr != nil {
+		return errors.Join(err, fmt.Errorf("nothing is left of it, but that could not be stored; the next Manager of this store looks again: %w", saveErr))
+	}
+	return err
+}
+
+// explain makes one error of all places. Its code is the first's: what the caller would have to mend or to wait for.
+func (c *creation) explain(ctx context.Context) error {
+	if ctx.Err() != nil {
+		cause := context.Cause(ctx)
+		return sandboxer.Mark(codeOr(cause, sandboxer.CodeOf(ctx.Err())), fmt.Errorf("the create was given up, and nothing is left of it: %w", cause))
+	}
+	if len(c.tried) == 1 {
+		return errors.Unwrap(c.tried[0])
+	}
+	first := c.tried[0]
+	all := &sandboxer.Error{Code: sandboxer.CodeOf(first), NothingDone: sandboxer.IsRefused(first), RetryAfter: sandboxer.RetryAfterOf(first)}
+	lines := make([]string, len(c.tried))
+	for i, err := range c.tried {
+		lines[i] = err.Error()
+	}
+	all.Err = &noPlace{lines: lines, errs: c.tried}
+	return all
+}
+
+// noPlace lists why each place did not serve.
+type noPlace struct {
+	lines []string
+	errs  []error
+}
+
+func (e *noPlace) Error() string   { return "no place could serve: " + strings.Join(e.lines, "; ") }
+func (e *noPlace) Unwrap() []error { return e.errs }

@@ -1,0 +1,116 @@
+package manager
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// credentials finds the SecretRefs in an extension's configuration: what the adapter declares, or else everything that is
+// written as one.
+func credentials(a sandboxer.Adapter, cfg sandboxer.Inputs) []sandboxer.SecretRef {
+	keys, declared := a.Credentials, true
+	if len(keys) == 0 {
+		keys, declared = slices.Sorted(maps.Keys(cfg)), false
+	}
+	var refs []sandboxer.SecretRef
+	for _, k := range keys {
+		s, ok := cfg[k].(string)
+		if ok && s != "" && (declared || strings.HasPrefix(s, "env:") || strings.HasPrefix(s, "file:")) {
+			refs = append(refs, sandboxer.SecretRef(s))
+		}
+	}
+	return refs
+}
+
+// payer asks once who pays at x for consumer c.
+func (m *Manager) payer(ctx context.Context, x *extension, c sandboxer.Consumer) (sandboxer.Payer, error) {
+	if len(x.pays) == 0 {
+		return sandboxer.Payer{}, nil
+	}
+	p, err := m.cfg.Secrets.Payer(ctx, x.pays[0], c)
+	if err != nil {
+		return p, sandboxer.Refused(codeOr(err, sandboxer.Unauthenticated), fmt.Errorf("no credential for %s: %w", x.id, err))
+	}
+	return p, nil
+}
+
+func codeOr(err error, or sandboxer.Code) sandboxer.Code {
+	if c := sandboxer.CodeOf(err); c != sandboxer.Unknown {
+		return c
+	}
+	return or
+}
+
+// keyWatch is the SecretFunc of one call, bound to whoever pays. It notices when the key that the sandbox was bought with
+// is no longer the one that is used: what another key does not see may still exist.
+type keyWatch struct {
+	m     *Manager
+	payer sandboxer.Payer
+	first sandboxer.SecretRef
+
+	mu      sync.Mutex
+	foreign bool
+}
+
+func (m *Manager) watchKey(extensionID string, p sandboxer.Payer) *keyWatch {
+	w := &keyWatch{m: m, payer: p}
+	if x := m.extensions[extensionID]; x != nil && len(x.pays) > 0 {
+		w.first = x.pays[0]
+	}
+	return w
+}
+
+func (w *keyWatch) secret(ctx context.Context, ref sandboxer.SecretRef) (sandboxer.Secret, error) {
+	s, err := w.m.cfg.Secrets.Secret(ctx, ref, w.payer)
+	if err != nil {
+		return s, sandboxer.Refused(codeOr(err, sandboxer.Unauthenticated), fmt.Errorf("credential %s: %w", ref, err))
+	}
+	if ref == w.first && w.payer.Key != "" && s.Version() != w.payer.Key {
+		w.mu.Lock()
+		w.foreign = true
+		w.mu.Unlock()
+	}
+	return s, nil
+}
+
+// usedForeignKey reports whether another key than the payer's was handed out.
+func (w *keyWatch) usedForeignKey() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.foreign
+}
+
+// environment is the default SecretSource: "env:NAME", and the platform pays for all.
+type environment struct{}
+
+func (environment) Payer(_ context.Context, ref sandboxer.SecretRef, _ sandboxer.Consumer) (sandboxer.Payer, error) {
+	s, err := lookupEnv(ref)
+	return sandboxer.Payer{Key: s.Version()}, err
+}
+
+func (environment) Secret(_ context.Context, ref sandboxer.SecretRef, _ sandboxer.Payer) (sandboxer.Secret, error) {
+	return lookupEnv(ref)
+}
+
+func lookupEnv(ref sandboxer.SecretRef) (sandboxer.Secret, error) {
+	name, ok := strings.CutPrefix(string(ref), "env:")
+	if !ok {
+		return sandboxer.Secret{}, sandboxer.Refused(sandboxer.Unauthenticated, fmt.Errorf("%q is no reference to the environment; write env:NAME, or give manager.Config.Secrets a source that knows it", ref))
+	}
+	v := os.Getenv(name)
+	if v == "" {
+		return sandboxer.Secret{}, sandboxer.Refused(sandboxer.Unauthenticated, errors.New(string(ref)+" is not set; export "+name))
+	}
+	sum := sha256.Sum256([]byte("sandboxer key version\x00" + v))
+	return sandboxer.NewSecret([]byte(v), hex.EncodeToString(sum[:4])), nil
+}

@@ -1,0 +1,184 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/manager/internal/crash"
+	"github.com/sand-boxer/sandboxer/registry"
+)
+
+// extension is a configured backend, built.
+type extension struct {
+	id       string
+	ext      sandboxer.Extension // nil: not on this platform, see why
+	why      error
+	hosted   bool
+	manifest registry.Manifest
+	caps     []sandboxer.Capability
+	pays     []sandboxer.SecretRef // the credentials in its configuration; the first decides who pays
+}
+
+func (x *extension) can(c sandboxer.Capability) bool { return slices.Contains(x.caps, c) }
+
+// buildExtensions builds every manifest's extension and checks that what is declared is so.
+func (m *Manager) buildExtensions(ctx context.Context) error {
+	var problems []error
+	for man := range m.cfg.Registry.Manifests() {
+		x, err := m.build(ctx, man)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", man.ID, err))
+			continue
+		}
+		m.extensions[man.ID] = x
+	}
+	for p := range m.cfg.Registry.Profiles() {
+		problems = append(problems, m.checkRequires(p)...)
+	}
+	return sandboxer.Refused(sandboxer.InvalidArgument, errors.Join(problems...))
+}
+
+func (m *Manager) build(ctx context.Context, man registry.Manifest) (*extension, error) {
+	a, err := m.cfg.Registry.Adapter(man.Handler)
+	if err != nil {
+		return nil, err
+	}
+	x := &extension{id: man.ID, hosted: a.Hosted, manifest: man, pays: credentials(a, man.Config)}
+	x.ext, err = a.New(ctx, sandboxer.Settings{
+		ExtensionID: man.ID, Config: man.Config, Logger: m.cfg.Logger.With(slog.String("extension", man.ID)),
+	})
+	if errors.Is(err, sandboxer.Unsupported) {
+		// One set of manifests serves several platforms; what cannot work here refuses creates, not the whole Manager.
+		x.ext, x.why = nil, err
+		return x, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if x.ext == nil {
+		return nil, errors.New("its adapter's New returned neither an extension nor an error")
+	}
+	x.caps = sandboxer.Capabilities(x.ext)
+	if err := checkFeatures(man.Capabilities.Features, x.caps); err != nil {
+		return nil, err
+	}
+	if man.Capabilities.PricingModel == sandboxer.PricingMetered && !x.can(sandboxer.CapMeter) {
+		return nil, errors.New("pricing_model is metered, but the extension is no Meterer: nothing could be accounted for")
+	}
+	return x, nil
+}
+
+func checkFeatures(declared, real []sandboxer.Capability) error {
+	if len(declared) == 0 {
+		return nil
+	}
+	var missing, undeclared []string
+	for _, c := range declared {
+		if !slices.Contains(real, c) {
+			missing = append(missing, string(c))
+		}
+	}
+	for _, c := range real {
+		if !slices.Contains(declared, c) {
+			undeclared = append(undeclared, string(c))
+		}
+	}
+	switch {
+	case len(missing) > 0:
+		return fmt.Errorf("capabilities.features declares %s, which the extension cannot do", strings.Join(missing, ", "))
+	case len(undeclared) > 0:
+		return fmt.Errorf("capabilities.features does not declare %s, which the extension can do", strings.Join(undeclared, ", "))
+	}
+	return nil
+}
+
+// checkRequires refuses profiles whose extension, or whose burst targets' extensions, lack what the profile requires.
+func (m *Manager) checkRequires(p sandboxer.Profile) []error {
+	var problems []error
+	check := func(where, extensionID string) {
+		x := m.extensions[extensionID]
+		if x == nil || x.ext == nil {
+			return
+		}
+		for _, c := range p.Requires {
+			if !x.can(c) {
+				problems = append(problems, fmt.Errorf("%s requires %q, which %s%s cannot do", p.ID, c, extensionID, where))
+			}
+		}
+	}
+	check("", p.Extension)
+	if p.Burst != nil {
+		for _, t := range p.Burst.To {
+			if target, err := m.cfg.Registry.Profile(t.Profile); err == nil {
+				check(" (its burst target "+t.Profile+")", target.Extension)
+			}
+		}
+	}
+	return problems
+}
+
+// extension finds a usable extension. A missing one is Unavailable: it may be configured again tomorrow.
+func (m *Manager) extension(id string) (*extension, error) {
+	x := m.extensions[id]
+	switch {
+	case x == nil:
+		return nil, sandboxer.Refused(sandboxer.Unavailable, fmt.Errorf("extension %q is not registered; add its adapter and manifest to the registry", id))
+	case x.ext == nil:
+		return nil, sandboxer.Refused(sandboxer.Unsupported, fmt.Errorf("extension %s does not work here: %w", id, x.why))
+	}
+	return x, nil
+}
+
+// as finds a capability of x, or says that it is missing.
+func as[T any](x *extension, c sandboxer.Capability) (T, error) {
+	v, ok := sandboxer.As[T](x.ext)
+	if !ok {
+		return v, sandboxer.Refused(sandboxer.Unsupported, fmt.Errorf("%s has no capability %q; it has: %s", x.id, c, joinCaps(x.caps)))
+	}
+	return v, nil
+}
+
+func joinCaps(caps []sandboxer.Capability) string {
+	if len(caps) == 0 {
+		return "none"
+	}
+	s := make([]string, len(caps))
+	for i, c := range caps {
+		s[i] = string(c)
+	}
+	return strings.Join(s, ", ")
+}
+
+// call makes one call of an extension, through the interceptors.
+func (m *Manager) call(ctx context.Context, c sandboxer.Call, f func(context.Context) error) error {
+	crash.Point("call/" + string(c.Op) + "/before")
+	next := f
+	for _, icept := range slices.Backward(m.cfg.Interceptors) {
+		inner := next
+		next = func(ctx context.Context) error { return icept(ctx, c, inner) }
+	}
+	if !m.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
+		err := next(ctx)
+		crash.Point("call/" + string(c.Op) + "/after")
+		return err
+	}
+	begun := time.Now()
+	err := next(ctx)
+	crash.Point("call/" + string(c.Op) + "/after")
+	attrs := []any{"op", c.Op, "extension", c.Extension, "host", c.Host, "sandbox", c.ID, "attempt", c.Attempt, "consumer", c.Consumer.ID, "took", time.Since(begun)}
+	if err != nil {
+		attrs = append(attrs, "code", sandboxer.CodeOf(err), "error", err)
+	}
+	m.cfg.Logger.DebugContext(ctx, "call", attrs...)
+	return err
+}
+
+func callOf(op sandboxer.Op, r *record, a *attempt) sandboxer.Call {
+	return sandboxer.Call{Op: op, Extension: a.Extension, Host: a.Host, ID: r.ID, Attempt: a.N, Profile: a.Profile, Consumer: r.Asked.Consumer}
+}

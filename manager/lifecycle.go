@@ -1,0 +1,350 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/manager/store"
+)
+
+// exclusively loads the sandbox and runs f while nobody else changes it.
+func (s *Sandbox) exclusively(ctx context.Context, op string, f func(context.Context, *record) error) error {
+	ctx, done, err := s.m.begin(ctx)
+	if err != nil {
+		return wrap(op, &record{ID: s.id}, err)
+	}
+	defer done()
+	ctx, release, err := s.m.acquire(ctx, string(s.id))
+	if err != nil {
+		return wrap(op, &record{ID: s.id}, err)
+	}
+	defer release()
+	r, err := s.m.load(ctx, s.id)
+	if err != nil {
+		return wrap(op, &record{ID: s.id}, err)
+	}
+	return wrap(op, r, f(ctx, r))
+}
+
+// Pause stops the sandbox; what is in it stays. A paused one is not an error. Its time to live runs on.
+func (s *Sandbox) Pause(ctx context.Context) error {
+	return s.exclusively(ctx, "pause", func(ctx context.Context, r *record) error {
+		if r.State == sandboxer.StatePaused {
+			return nil
+		}
+		on, err := s.m.subject(r, sandboxer.StateReady)
+		if err != nil {
+			return err
+		}
+		p, err := as[sandboxer.Pauser](on.x, sandboxer.CapPause)
+		if err != nil {
+			return err
+		}
+		err = s.m.call(ctx, callOf(sandboxer.OpPause, r, on.a), func(ctx context.Context) error { return p.Pause(ctx, on.target) })
+		if err != nil {
+			return s.m.lookAgain(ctx, on, err)
+		}
+		r.State, r.Reason, r.Undying = sandboxer.StatePaused, "paused on request", true
+		return s.m.save(ctx, "pause", r)
+	})
+}
+
+// Resume continues a paused sandbox. A running one is not an error.
+func (s *Sandbox) Resume(ctx context.Context) error {
+	return s.exclusively(ctx, "resume", func(ctx context.Context, r *record) error {
+		if r.State == sandboxer.StateReady {
+			return nil
+		}
+		on, err := s.m.subject(r, sandboxer.StatePaused)
+		if err != nil {
+			return err
+		}
+		p, err := as[sandboxer.Pauser](on.x, sandboxer.CapPause)
+		if err != nil {
+			return err
+		}
+		r.Resuming = true // from here on it may cost money again
+		if err := s.m.save(ctx, "resuming", r); err != nil {
+			return err
+		}
+		var reach sandboxer.Reachability
+		err = s.m.call(ctx, callOf(sandboxer.OpResume, r, on.a), func(ctx context.Context) (err error) {
+			reach, err = p.Resume(ctx, on.target)
+			return err
+		})
+		if err != nil {
+			return s.m.lookAgain(ctx, on, err)
+		}
+		s.m.running(r, reach)
+		return s.m.save(ctx, "resumed", r)
+	})
+}
+
+// running takes in what a backend says of a sandbox that runs.
+func (m *Manager) running(r *record, reach sandboxer.Reachability) {
+	r.State, r.Reason, r.Resuming, r.Undying = sandboxer.StateReady, "", false, false
+	reach.Host = r.current().Host
+	r.Reach = &reach
+	if e := reach.ExpiresAt; !e.IsZero() && (r.ExpiresAt.IsZero() || e.Before(r.ExpiresAt)) {
+		r.ExpiresAt = e.UTC()
+	}
+}
+
+// lookAgain settles whether a sandbox runs after a pause or a resume whose outcome is not known.
+func (m *Manager) lookAgain(ctx context.Context, on *subject, cause error) error {
+	if sandboxer.IsRefused(cause) {
+		on.r.Resuming = false
+		return errors.Join(cause, m.save(ctx, "looked", on.r))
+	}
+	ctx, cancel := m.detach(ctx)
+	defer cancel()
+	return errors.Join(cause, m.look(ctx, on))
+}
+
+// observe inspects a sandbox. Not known: there is no Inspector, or another key than the payer's does not see it.
+func (m *Manager) observe(ctx context.Context, on *subject) (state sandboxer.State, known bool, err error) {
+	inspector, ok := sandboxer.As[sandboxer.Inspector](on.x.ext)
+	if !ok {
+		return "", false, nil
+	}
+	keys := m.watchKey(on.a.Extension, on.a.Payer)
+	target := on.target
+	target.Secret = keys.secret
+	var in sandboxer.Instance
+	err = m.call(ctx, callOf(sandboxer.OpInspect, on.r, on.a), func(ctx context.Context) (err error) {
+		in, err = inspector.Inspect(ctx, target)
+		return err
+	})
+	switch {
+	case errors.Is(err, sandboxer.NotFound):
+		return sandboxer.StateGone, !keys.usedForeignKey(), nil
+	case err == nil && in.State == sandboxer.StateFailed:
+		return sandboxer.StateGone, true, nil
+	}
+	return in.State, err == nil, err
+}
+
+// look observes a kept sandbox and stores what it finds: running, paused, or gone. What is not known changes nothing.
+func (m *Manager) look(ctx context.Context, on *subject) error {
+	state, known, err := m.observe(ctx, on)
+	if err != nil || !known {
+		return err
+	}
+	was, resuming := on.r.State, on.r.Resuming
+	switch state {
+	case sandboxer.StateGone:
+		ctx, cancel := m.detach(ctx)
+		defer cancel()
+		return m.end(ctx, on.r, lost)
+	case sandboxer.StatePaused:
+		on.r.State, on.r.Reason, on.r.Resuming, on.r.Undying = sandboxer.StatePaused, "found paused", false, true
+	case sandboxer.StateReady:
+		on.r.State, on.r.Reason, on.r.Resuming, on.r.Undying = sandboxer.StateReady, "", false, false
+	}
+	if on.r.State == was && on.r.Resuming == resuming {
+		return nil
+	}
+	return m.save(ctx, "looked", on.r)
+}
+
+// lost is the end of a sandbox whose resource disappeared.
+var lost = because{sandboxer.NotFound, "it was gone at the backend: it ended there, or somebody else removed it"}
+
+// Extend moves the end of the sandbox to until and returns the end that it has then: what the backend granted, if that is
+// earlier. It never shortens: an until before the present end changes nothing. InvalidArgument for a time that has passed.
+func (s *Sandbox) Extend(ctx context.Context, until time.Time) (granted time.Time, err error) {
+	err = s.exclusively(ctx, "extend", func(ctx context.Context, r *record) error {
+		at := now()
+		if until.Before(at) || until.After(at.Add(maxTTL)) {
+			return sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("%s is not in the next %v", until.Format(time.RFC3339), maxTTL))
+		}
+		until = until.Round(0).UTC()
+		on, err := s.m.subject(r, sandboxer.StateReady, sandboxer.StatePaused)
+		if err != nil {
+			return err
+		}
+		granted = r.ExpiresAt
+		if r.ExpiresAt.IsZero() || !until.After(r.ExpiresAt) {
+			return nil
+		}
+		limit := time.Time{}
+		if r.Reach != nil {
+			limit = r.Reach.ExpiresAt
+		}
+		if ex, ok := sandboxer.As[sandboxer.Extender](on.x.ext); ok {
+			err := s.m.call(ctx, callOf(sandboxer.OpExtend, r, on.a), func(ctx context.Context) (err error) {
+				limit, err = ex.Extend(ctx, on.target, until.Add(margin))
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			on.a.Deadline = until.Add(margin)
+			if r.Reach != nil {
+				r.Reach.ExpiresAt = limit.UTC()
+				if limit.IsZero() {
+					r.Reach.ExpiresAt = time.Time{}
+				}
+			}
+		} else if !limit.IsZero() && until.After(limit) {
+			return sandboxer.Refused(sandboxer.Unsupported, fmt.Errorf("%s ends it by itself at %s and cannot be asked for more", on.x.id, limit.Format(time.RFC3339)))
+		}
+		r.ExpiresAt = until
+		if !limit.IsZero() && limit.Before(until) {
+			r.ExpiresAt = limit.UTC()
+		}
+		if r.ExpiresAt.Before(granted) {
+			r.ExpiresAt = granted
+		}
+		granted = r.ExpiresAt
+		return s.m.save(ctx, "extend", r)
+	})
+	return granted, err
+}
+
+// Teardown removes the sandbox; when it returns nil the sandbox is verified to be gone, where its extension can look.
+// Whatever else is done with the sandbox is cancelled. It goes on under a dead ctx, for at most Config.TeardownTimeout. On
+// an error the sandbox is orphaned: its removal is tried again in the background until it succeeds. Tearing down what is
+// gone, and a nil Sandbox, succeeds.
+func (s *Sandbox) Teardown(ctx context.Context) (sandboxer.CleanupReport, error) {
+	if s == nil {
+		return sandboxer.CleanupReport{}, nil
+	}
+	ctx, done, err := s.m.begin(ctx)
+	if err != nil {
+		return sandboxer.CleanupReport{}, wrap("teardown", &record{ID: s.id}, err)
+	}
+	defer done()
+	return s.m.teardown(ctx, s.id, because{"", "torn down on request"})
+}
+
+func (m *Manager) teardown(ctx context.Context, id sandboxer.ID, cause error) (rep sandboxer.CleanupReport, err error) {
+	ctx, cancel := m.detach(ctx)
+	defer cancel()
+	m.preempt(string(id), sandboxer.Mark(sandboxer.Aborted, errors.New("the sandbox was torn down meanwhile")))
+	held, release, err := m.acquire(ctx, string(id))
+	if err != nil {
+		return rep, wrap("teardown", &record{ID: id}, err)
+	}
+	defer release()
+	r, err := m.load(held, id)
+	if errors.Is(err, sandboxer.NotFound) {
+		return rep, nil // ended, and its record dropped since
+	}
+	if err != nil {
+		return rep, wrap("teardown", &record{ID: id}, err)
+	}
+	if !r.ended() {
+		err = m.end(ctx, r, cause)
+	}
+	if r.Cleanup != nil {
+		rep = *r.Cleanup
+	}
+	return rep, wrap("teardown", r, err)
+}
+
+// Abandon ends the record of a sandbox that cannot be torn down, on an operator's word: its backend is gone for good, or
+// somebody removed it by hand. What may still exist is not looked after any more; the record keeps the reason. Only for
+// sandboxes that are orphaned or being torn down; FailedPrecondition otherwise.
+func (m *Manager) Abandon(ctx context.Context, id sandboxer.ID, reason string) error {
+	if reason == "" {
+		return wrap("abandon", &record{ID: id}, sandboxer.Refused(sandboxer.InvalidArgument, errors.New("say why: the record keeps it")))
+	}
+	s := &Sandbox{m: m, id: id}
+	return s.exclusively(ctx, "abandon", func(ctx context.Context, r *record) error {
+		if r.State != sandboxer.StateOrphaned && r.State != sandboxer.StateTearingDown {
+			return sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("the sandbox is %s; only one whose removal fails can be abandoned: call Teardown first", r.State))
+		}
+		a := r.current()
+		r.Cause = fmt.Sprintf("abandoned after %d failed removals (%s): %s", r.Tries, r.Reason, reason)
+		r.CauseCode = sandboxer.Unknown
+		r.NextTry = time.Time{}
+		var muts []store.Mutation
+		muts = append(muts, releasePlace(a)...)
+		return m.finish(ctx, r, a, muts)
+	})
+}
+
+// arm schedules what a stored record waits for.
+func (m *Manager) arm(r *record) {
+	switch r.State {
+	case sandboxer.StateReady, sandboxer.StatePaused:
+		if r.ExpiresAt.IsZero() || (r.ExpiresAt.Equal(r.armed) && r.saved != "") {
+			return
+		}
+		r.armed = r.ExpiresAt
+		m.sched.add(r.ExpiresAt.Add(spread(time.Until(r.ExpiresAt))), jobExpire, string(r.ID))
+	case sandboxer.StateOrphaned:
+		m.sched.add(r.NextTry, jobRetry, string(r.ID))
+	}
+}
+
+// spread keeps sandboxes that were made together from being removed in one instant: up to a hundredth of what is left, and
+// at most 5 s, well before the backend's own deadline.
+func spread(left time.Duration) time.Duration {
+	most := min(left/100, 5*time.Second)
+	if most <= 0 {
+		return 0
+	}
+	return rand.N(most)
+}
+
+// due handles what the schedule says is due. The record decides: an entry may be older than it.
+func (m *Manager) due(j job, id string) {
+	if m.ctx.Err() != nil {
+		return
+	}
+	if j == jobSnapshot {
+		m.snapshotDue(id)
+		return
+	}
+	if j == jobExpire {
+		m.expire(sandboxer.ID(id))
+		return
+	}
+	ctx, release, err := m.acquire(m.ctx, id)
+	if err != nil {
+		return
+	}
+	defer release()
+	r, err := m.load(ctx, sandboxer.ID(id))
+	if err != nil {
+		m.unreadable(j, id, err)
+		return
+	}
+	if (r.State != sandboxer.StateOrphaned && r.State != sandboxer.StateTearingDown) || now().Before(r.NextTry) {
+		return
+	}
+	ctx, cancel := m.detach(ctx)
+	defer cancel()
+	if err := m.end(ctx, r, nil); err != nil {
+		m.cfg.Logger.Warn("a sandbox could not be removed; it is tried again", "sandbox", id, "tries", r.Tries, "next", r.NextTry, "error", err)
+	}
+}
+
+func (m *Manager) expire(id sandboxer.ID) {
+	r, err := m.load(m.ctx, id)
+	if err != nil {
+		m.unreadable(jobExpire, string(id), err)
+		return
+	}
+	if (r.State != sandboxer.StateReady && r.State != sandboxer.StatePaused) || r.ExpiresAt.IsZero() || now().Before(r.ExpiresAt) {
+		return // an Extend has armed its own entry
+	}
+	if _, err := m.teardown(m.ctx, id, because{"", "its time to live was over"}); err != nil {
+		m.cfg.Logger.Warn("an expired sandbox could not be removed; it is tried again", "sandbox", id, "error", err)
+	}
+}
+
+// unreadable looks again later when the store does not answer: nothing that is due is forgotten.
+func (m *Manager) unreadable(j job, id string, err error) {
+	if errors.Is(err, sandboxer.NotFound) || m.ctx.Err() != nil {
+		return
+	}
+	m.cfg.Logger.Error("a record that is due cannot be read", "id", id, "error", err)
+	m.sched.add(now().Add(retryBase+jittered(retryBase, retryBase)), j, id)
+}

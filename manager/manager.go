@@ -1,0 +1,208 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// Manager makes, finds and removes sandboxes. Make one with New; a process needs one for each store.
+type Manager struct {
+	cfg        Config
+	owner      string // the value of LabelOwner
+	durable    bool
+	extensions map[string]*extension
+	hosts      map[string]sandboxer.Host
+
+	ctx    context.Context // ends with Close; what runs in the background ends with it
+	cancel context.CancelFunc
+	work   sync.WaitGroup // creates, operations and background goroutines
+
+	mu       sync.Mutex
+	closed   bool
+	flights  map[sandboxer.ID]*flight
+	locks    map[string]*lock
+	forwards map[sandboxer.ID]map[int]*forward
+	inUse    map[string]int // snapshots that are being restored or sent
+
+	sched  *schedule
+	events *broadcast
+	report RecoveryReport
+}
+
+// New validates cfg, builds the extensions, checks what profiles require of them, and settles what a crash left: every
+// unfinished intent is torn down, or, where that does not succeed within Config.RecoverTimeout, goes on in the background
+// with the sandbox shown as orphaned. Live sandboxes are kept, and their time-outs are armed again. ctx bounds New alone.
+// InvalidArgument lists everything that is wrong with the configuration.
+func New(ctx context.Context, cfg Config) (*Manager, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, wrap("new manager", nil, err)
+	}
+	info, err := cfg.Store.Info(ctx)
+	if err != nil {
+		return nil, wrap("new manager", nil, fmt.Errorf("the store cannot be used: %w", err))
+	}
+	m := &Manager{
+		cfg: cfg, owner: ownerLabel(cfg.Owner, info.ID), durable: info.Durable,
+		extensions: map[string]*extension{}, hosts: map[string]sandboxer.Host{},
+		flights: map[sandboxer.ID]*flight{}, locks: map[string]*lock{},
+		forwards: map[sandboxer.ID]map[int]*forward{}, inUse: map[string]int{},
+		events: newBroadcast(),
+	}
+	for _, h := range cfg.Hosts {
+		m.hosts[h.ID] = h
+	}
+	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	m.sched = newSchedule(&m.work, m.due)
+	if err := m.buildExtensions(ctx); err != nil {
+		m.cancel()
+		return nil, errors.Join(wrap("new manager", nil, err), m.closeExtensions())
+	}
+	if err := m.recover(ctx); err != nil {
+		m.stop()
+		return nil, errors.Join(wrap("new manager", nil, err), m.closeExtensions())
+	}
+	m.background()
+	return m, nil
+}
+
+// ownerLabel joins who and which store: two stores under one owner name do not own each other's resources.
+func ownerLabel(owner, storeID string) string { return owner + "." + storeID }
+
+// begin counts an operation in. Close cancels the context that it returns and waits until done is called.
+func (m *Manager) begin(ctx context.Context) (_ context.Context, done func(), err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, nil, sandboxer.Refused(sandboxer.FailedPrecondition, errors.New("the manager is closed"))
+	}
+	m.work.Add(1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(m.ctx, func() { cancel(errClosed) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+		m.work.Done()
+	}, nil
+}
+
+// background starts the goroutines that only Close ends.
+func (m *Manager) background() {
+	m.every(m.cfg.ReapInterval, func(ctx context.Context) {
+		if _, err := m.Reap(ctx, ReapOptions{}); err != nil && ctx.Err() == nil {
+			m.cfg.Logger.Warn("reap", "error", err)
+		}
+	})
+	if meter := m.cfg.Meter; meter != nil {
+		m.every(meter.Interval(), func(ctx context.Context) { m.deliver(ctx) })
+	}
+}
+
+func (m *Manager) every(interval time.Duration, f func(context.Context)) {
+	if interval <= 0 {
+		return
+	}
+	m.work.Add(1)
+	go func() {
+		defer m.work.Done()
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-m.ctx.Done():
+				return
+			case <-tick.C:
+				f(m.ctx)
+			}
+		}
+	}()
+}
+
+// Close refuses new work, cancels creates in flight and waits for their clean-up. Live sandboxes live on, and so do their
+// records: the next Manager of the store finds them. With a store that is not durable everything is removed instead. What
+// cannot be finished within TeardownTimeout stays an intent. Closing again does nothing.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return nil
+	}
+	m.closed = true
+	for _, f := range m.flights {
+		f.cancel(errClosed)
+	}
+	m.mu.Unlock()
+
+	var errs []error
+	if !m.durable {
+		errs = append(errs, m.removeAll())
+	}
+	m.stop()
+	if m.cfg.Meter != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), m.cfg.TeardownTimeout)
+		m.deliver(ctx)
+		cancel()
+	}
+	errs = append(errs, m.closeExtensions())
+	if err := errors.Join(errs...); err != nil {
+		return wrap("close", nil, err)
+	}
+	return nil
+}
+
+var errClosed = sandboxer.Mark(sandboxer.Canceled, errors.New("the manager was closed"))
+
+// stop ends everything that runs.
+func (m *Manager) stop() {
+	m.cancel()
+	m.sched.stop()
+	m.closeForwards()
+	m.work.Wait()
+	m.events.close()
+}
+
+func (m *Manager) closeExtensions() error {
+	var errs []error
+	for _, x := range m.extensions {
+		if c, ok := sandboxer.As[io.Closer](x.ext); ok {
+			if err := c.Close(); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", x.id, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// detach gives clean-up a context of its own: ctx's values, TeardownTimeout, and nobody's cancellation.
+func (m *Manager) detach(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), m.cfg.TeardownTimeout)
+}
+
+func now() time.Time { return time.Now().Round(0).UTC() }
+
+// wrap makes the one *Error that a caller sees.
+func wrap(op string, r *record, err error) error {
+	if err == nil {
+		return nil
+	}
+	e := &sandboxer.Error{
+		Op: op, Code: sandboxer.CodeOf(err), NothingDone: sandboxer.IsRefused(err),
+		RetryAfter: sandboxer.RetryAfterOf(err), Err: err,
+	}
+	if inner, ok := err.(*sandboxer.Error); ok { // an adapter's own, which knows neither operation nor sandbox
+		e.Err, e.Extension, e.Host, e.ID = inner.Err, inner.Extension, inner.Host, inner.ID
+	}
+	if r != nil {
+		e.ID = r.ID
+		if a := r.current(); a != nil {
+			e.Extension, e.Host = a.Extension, a.Host
+		}
+	}
+	return e
+}

@@ -1,0 +1,274 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// stop is one place that a create may go to: a resolved profile at an extension. The host is chosen when it gets there.
+type stop struct {
+	profile sandboxer.Profile
+	ext     *extension
+	pin     string
+	payer   sandboxer.Payer
+	quote   *sandboxer.MeterQuote
+	snap    *snapshotRecord // restore this
+}
+
+// skip says why a place is passed over. It becomes part of the record, and of the error when nothing else serves.
+type skip struct {
+	profile, extension string
+	err                error
+}
+
+// firstStop resolves and checks the place that the request names. An error means that nothing was stored or created.
+func (m *Manager) firstStop(ctx context.Context, q asked, snap *snapshotRecord) (*stop, error) {
+	p, err := m.cfg.Registry.Resolve(q.Profile, q.Inputs)
+	if err != nil {
+		return nil, err
+	}
+	s, err := m.check(ctx, p, q, snap)
+	if err != nil {
+		return nil, err
+	}
+	s.pin = q.Host
+	if snap != nil && s.ext.hosted {
+		if s.pin != "" && s.pin != snap.Snap.Host {
+			return nil, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s is on host %q, not on %q; move it with TransferSnapshot first", snap.Snap.ID, snap.Snap.Host, s.pin))
+		}
+		s.pin = snap.Snap.Host
+	}
+	return s, nil
+}
+
+// burstStop resolves and checks one burst target of first.
+func (m *Manager) burstStop(ctx context.Context, q asked, first sandboxer.Profile, t sandboxer.BurstTarget, snap *snapshotRecord) (*stop, *skip) {
+	no := func(extension string, err error) (*stop, *skip) {
+		return nil, &skip{profile: t.Profile, extension: extension, err: err}
+	}
+	in := sandboxer.Inputs{}
+	for from, to := range t.Inputs {
+		if v, ok := first.Inputs[from]; ok {
+			in[to] = v
+		}
+	}
+	p, err := m.cfg.Registry.Resolve(t.Profile, in)
+	if err != nil {
+		return no("", err)
+	}
+	x, err := m.extension(p.Extension)
+	if err != nil {
+		return no(p.Extension, err)
+	}
+	if level := isolationOf(p, x); !level.AtLeast(first.Isolation) {
+		return no(p.Extension, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("isolated by %q, and %s asks for %q at least", level, first.ID, first.Isolation)))
+	}
+	p.TTL = first.TTL // one sandbox, one lifetime, wherever it is
+	s, err := m.check(ctx, p, q, snap)
+	if err != nil {
+		return no(p.Extension, err)
+	}
+	if most := first.Burst.MaxCost; most != nil {
+		if err := affordable(s.quote, *most, "the burst policy of "+first.ID); err != nil {
+			return no(p.Extension, err)
+		}
+	}
+	return s, nil
+}
+
+// isolationOf is what a sandbox of p is sure to get at x.
+func isolationOf(p sandboxer.Profile, x *extension) sandboxer.IsolationLevel {
+	levels := x.manifest.Capabilities.IsolationLevels
+	for _, l := range sandboxer.IsolationLevels() {
+		if slices.Contains(levels, l) && l.AtLeast(p.Isolation) {
+			return l
+		}
+	}
+	return ""
+}
+
+// check finds everything that speaks against p, without creating or storing anything.
+func (m *Manager) check(ctx context.Context, p sandboxer.Profile, q asked, snap *snapshotRecord) (*stop, error) {
+	x, err := m.extension(p.Extension)
+	if err != nil {
+		return nil, err
+	}
+	p.TTL = m.lifetime(q, p)
+	s := &stop{profile: p, ext: x, snap: snap}
+	if snap != nil {
+		if snap.Snap.Extension != x.id {
+			return nil, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s was taken by %s and cannot be restored by %s (%s)", snap.Snap.ID, snap.Snap.Extension, x.id, p.ID))
+		}
+		if _, err := as[sandboxer.Snapshotter](x, sandboxer.CapSnapshot); err != nil {
+			return nil, err
+		}
+	}
+	if s.quote, err = m.quote(ctx, x, p); err != nil {
+		return nil, err
+	}
+	if q.MaxCost != nil {
+		if p.TTL == sandboxer.NoTTL && s.quote != nil {
+			return nil, sandboxer.Refused(sandboxer.BudgetExceeded, fmt.Errorf("a sandbox of %s without a time to live has no greatest cost, and %v are allowed; set CreateRequest.TTL", p.ID, *q.MaxCost))
+		}
+		if err := affordable(s.quote, *q.MaxCost, "CreateRequest.MaxCost"); err != nil {
+			return nil, err
+		}
+	}
+	if snap != nil { // bought with the key that the snapshot belongs to
+		s.payer = snap.Snap.Payer
+		return s, nil
+	}
+	s.payer, err = m.payer(ctx, x, q.Consumer)
+	return s, err
+}
+
+// lifetime is the request's, then the profile's, then the Manager's.
+func (m *Manager) lifetime(q asked, p sandboxer.Profile) time.Duration {
+	switch {
+	case q.TTL != 0:
+		return q.TTL
+	case p.TTL != 0:
+		return p.TTL
+	}
+	return m.cfg.DefaultTTL
+}
+
+// quote prices p over its lifetime, or over an hour where it has none; nil where nobody bills.
+func (m *Manager) quote(ctx context.Context, x *extension, p sandboxer.Profile) (*sandboxer.MeterQuote, error) {
+	meter, ok := sandboxer.As[sandboxer.Meterer](x.ext)
+	if !ok {
+		return nil, nil
+	}
+	d := p.TTL
+	if d <= 0 {
+		d = time.Hour
+	}
+	var q sandboxer.MeterQuote
+	err := m.call(ctx, sandboxer.Call{Op: sandboxer.OpEstimateCost, Extension: x.id, Profile: p.ID}, func(ctx context.Context) (err error) {
+		q, err = meter.EstimateCost(ctx, p, d)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the cost of %s cannot be estimated: %w", p.ID, err)
+	}
+	return &q, nil
+}
+
+func affordable(q *sandboxer.MeterQuote, most sandboxer.Money, who string) error {
+	if q == nil {
+		return nil
+	}
+	c, err := q.Total.Cmp(most)
+	if err != nil {
+		return err
+	}
+	if c > 0 {
+		return sandboxer.Refused(sandboxer.BudgetExceeded, fmt.Errorf("it would cost %v over %v, and %s allows %v", q.Total, q.For, who, most))
+	}
+	return nil
+}
+
+// Quote is what a sandbox would cost at one place it could go to.
+type Quote struct {
+	Profile, Extension, Host string
+	sandboxer.MeterQuote            // zero where nobody bills
+	Skipped                  string // why a create would not go there; "": it would
+}
+
+// Estimate prices req at every place that it could go to, in the order in which they would be tried. It creates and stores
+// nothing. The errors are those of Create for a request that cannot be served anywhere.
+func (m *Manager) Estimate(ctx context.Context, req sandboxer.CreateRequest) ([]Quote, error) {
+	ctx, done, err := m.begin(ctx)
+	if err != nil {
+		return nil, wrap("estimate", nil, err)
+	}
+	defer done()
+	q, err := m.asked(req)
+	if err != nil {
+		return nil, wrap("estimate", nil, err)
+	}
+	unlimited := q
+	unlimited.MaxCost = nil // a place that is too dear is listed, with its price
+	snap, release, err := m.restoring(ctx, q)
+	if err != nil {
+		return nil, wrap("estimate", nil, err)
+	}
+	defer release()
+	first, err := m.firstStop(ctx, unlimited, snap)
+	if err != nil {
+		return nil, wrap("estimate", nil, err)
+	}
+	out, err := m.quotesAt(ctx, first, q)
+	if err != nil {
+		return nil, wrap("estimate", nil, err)
+	}
+	if b := first.profile.Burst; b != nil {
+		for _, t := range b.To {
+			s, no := m.burstStop(ctx, unlimited, first.profile, t, snap)
+			if no != nil {
+				out = append(out, Quote{Profile: no.profile, Extension: no.extension, Skipped: no.err.Error()})
+				continue
+			}
+			more, err := m.quotesAt(ctx, s, q)
+			if err != nil {
+				out = append(out, Quote{Profile: t.Profile, Extension: s.ext.id, Skipped: err.Error()})
+				continue
+			}
+			out = append(out, more...)
+		}
+	}
+	return out, nil
+}
+
+func (m *Manager) quotesAt(ctx context.Context, s *stop, q asked) ([]Quote, error) {
+	hosts, err := m.places(ctx, s.ext, s.profile, s.pin)
+	if err != nil {
+		return nil, err
+	}
+	var out []Quote
+	for _, h := range hosts {
+		e := Quote{Profile: s.profile.ID, Extension: s.ext.id, Host: h.ID}
+		if s.quote != nil {
+			e.MeterQuote = *s.quote
+		}
+		if q.MaxCost != nil {
+			if err := affordable(s.quote, *q.MaxCost, "CreateRequest.MaxCost"); err != nil {
+				e.Skipped = err.Error()
+			}
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+// asked validates a request and keeps what makes it the same as another.
+func (m *Manager) asked(req sandboxer.CreateRequest) (asked, error) {
+	var problems []error
+	if req.Profile == "" {
+		problems = append(problems, errors.New("CreateRequest.Profile is empty; name one of the registry's profiles"))
+	}
+	if req.ID != "" {
+		problems = append(problems, req.ID.Validate())
+	}
+	problems = append(problems, req.Consumer.Validate(), sandboxer.ValidateLabels(req.Labels))
+	if req.TTL < 0 && req.TTL != sandboxer.NoTTL {
+		problems = append(problems, fmt.Errorf("CreateRequest.TTL is negative: %v; sandboxer.NoTTL is none", req.TTL))
+	}
+	if req.TTL > maxTTL {
+		problems = append(problems, fmt.Errorf("CreateRequest.TTL is %v; the longest is %v, and sandboxer.NoTTL is none", req.TTL, maxTTL))
+	}
+	if err := errors.Join(problems...); err != nil {
+		return asked{}, sandboxer.Refused(sandboxer.InvalidArgument, err)
+	}
+	return asked{
+		Profile: req.Profile, Consumer: req.Consumer, Inputs: req.Inputs, Host: req.Host, TTL: req.TTL,
+		FromSnapshot: req.FromSnapshot, Labels: req.Labels, MaxCost: req.MaxCost,
+	}, nil
+}
+
+const maxTTL = 10 * 365 * 24 * time.Hour

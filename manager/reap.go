@@ -1,0 +1,455 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/manager/store"
+	"github.com/sand-boxer/sandboxer/metering"
+)
+
+// ReapOptions narrows or widens a reap.
+type ReapOptions struct {
+	DryRun bool // report what would be done, and do nothing
+	// FormerStores are the IDs of earlier stores of the same Config.Owner that are lost for good: what carries them is
+	// treated as this Manager's own, of which no record is left.
+	FormerStores []string
+}
+
+// ReapReport says what a reap removed, or, of a dry run, what it would remove.
+type ReapReport struct {
+	Expired    []Reaped // whose time was over and which nothing else had removed
+	Orphaned   []Reaped // resources without a record that wants them
+	Lost       []Reaped // records whose resource is gone
+	Snapshots  []Reaped // stored snapshots without a record
+	Purged     int      // records dropped, ended longer ago than Config.Keep
+	Incomplete []string // listings that failed: nothing was concluded from them
+}
+
+// Reaped is one thing that a reap dealt with.
+type Reaped struct {
+	ID        string // of the sandbox or the snapshot
+	Name      string // of the backend's resource
+	Extension string
+	Host      string
+	Reason    string
+}
+
+// Reap looks at every backend and removes what should not be there: expired sandboxes, resources of this Manager without a
+// record, and records whose resource is gone. Only what carries exactly this Manager's owner label is ever touched, and
+// only when it is older than Config.ReapGrace plus ten minutes of clock skew. Backends are listed first and records read
+// after; a listing that fails deletes nothing. It also drops records that ended longer ago than Config.Keep. The Manager
+// reaps by itself every Config.ReapInterval. The error joins what could not be removed; the report holds the rest.
+func (m *Manager) Reap(ctx context.Context, o ReapOptions) (ReapReport, error) {
+	ctx, done, err := m.begin(ctx)
+	if err != nil {
+		return ReapReport{}, wrap("reap", nil, err)
+	}
+	defer done()
+	rp := &reaper{m: m, o: o, owners: []string{m.owner}}
+	for _, id := range o.FormerStores {
+		rp.owners = append(rp.owners, ownerLabel(m.cfg.Owner, id))
+	}
+	err = rp.run(ctx)
+	return rp.report, wrap("reap", nil, err)
+}
+
+type reaper struct {
+	m      *Manager
+	o      ReapOptions
+	owners []string
+	report ReapReport
+	errs   []error
+}
+
+// account is one view of a backend: a host, or whose key it is looked at with.
+type account struct {
+	x     *extension
+	host  sandboxer.Host
+	payer sandboxer.Payer
+}
+
+func (rp *reaper) run(ctx context.Context) error {
+	accounts, err := rp.accounts(ctx)
+	if err != nil {
+		return err
+	}
+	seen := map[string]bool{} // names that a listing showed
+	for _, a := range accounts {
+		rp.instances(ctx, a, seen)
+		rp.snapshots(ctx, a)
+	}
+	if err := rp.records(ctx, seen); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		rp.errs = append(rp.errs, context.Cause(ctx))
+	}
+	return errors.Join(rp.errs...)
+}
+
+// accounts finds every place where something of this Manager may be: all hosts, and the keys of all payers on record.
+func (rp *reaper) accounts(ctx context.Context) ([]account, error) {
+	type key struct {
+		extension string
+		payer     sandboxer.Payer
+	}
+	payers := map[key]bool{}
+	for r, err := range rp.m.records(ctx, Filter{}) {
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range r.Attempts {
+			if a.N > 0 {
+				payers[key{a.Extension, a.Payer}] = true
+			}
+		}
+	}
+	var out []account
+	for _, id := range slices.Sorted(maps.Keys(rp.m.extensions)) {
+		x := rp.m.extensions[id]
+		switch {
+		case x.ext == nil:
+		case x.hosted:
+			for _, h := range rp.m.cfg.Hosts {
+				out = append(out, account{x: x, host: h})
+			}
+		case len(x.pays) == 0:
+			out = append(out, account{x: x})
+		default:
+			if p, err := rp.m.payer(ctx, x, sandboxer.Consumer{}); err == nil { // the platform's own
+				payers[key{id, p}] = true
+			}
+			for k := range payers {
+				if k.extension == id {
+					out = append(out, account{x: x, payer: k.payer})
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+func (a account) String() string {
+	s := a.x.id
+	if a.host.ID != "" {
+		s += " on " + a.host.ID
+	}
+	if a.payer.Tenant != "" {
+		s += " for tenant " + a.payer.Tenant
+	}
+	return s
+}
+
+func (rp *reaper) query(a account, owner string) sandboxer.ListQuery {
+	return sandboxer.ListQuery{
+		Host: a.host, Consumer: sandboxer.Consumer{Tenant: a.payer.Tenant},
+		Secret: rp.m.watchKey(a.x.id, a.payer).secret, Labels: map[string]string{sandboxer.LabelOwner: owner},
+	}
+}
+
+func (rp *reaper) incomplete(a account, what string, err error) {
+	rp.report.Incomplete = append(rp.report.Incomplete, fmt.Sprintf("%s of %v: %v", what, a, err))
+	rp.m.cfg.Logger.Warn("a listing is incomplete; nothing is concluded from it", "what", what, "of", a.String(), "error", err)
+}
+
+// instances deals with what a backend lists. The whole listing is read before any record is.
+func (rp *reaper) instances(ctx context.Context, a account, seen map[string]bool) {
+	lister, ok := sandboxer.As[sandboxer.Lister](a.x.ext)
+	if !ok {
+		return
+	}
+	var all []sandboxer.Instance
+	for _, owner := range rp.owners {
+		err := rp.m.call(ctx, sandboxer.Call{Op: sandboxer.OpList, Extension: a.x.id, Host: a.host.ID}, func(ctx context.Context) error {
+			for in, err := range lister.List(ctx, rp.query(a, owner)) {
+				if err != nil {
+					return err
+				}
+				if in.Labels[sandboxer.LabelOwner] == owner {
+					all = append(all, in)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			rp.incomplete(a, "listing", err)
+			return
+		}
+	}
+	for _, in := range all {
+		name := in.Handle.Ref().Name()
+		if in.Labels[sandboxer.LabelName] != name || in.Labels[sandboxer.LabelID] != string(in.Handle.Ref().ID) {
+			continue // not as this library stamps it
+		}
+		seen[a.x.id+"/"+name] = true
+		rp.instance(ctx, a, in)
+	}
+}
+
+func (rp *reaper) instance(ctx context.Context, a account, in sandboxer.Instance) {
+	ref := in.Handle.Ref()
+	why, r, err := rp.unwanted(ctx, in)
+	if err != nil {
+		rp.errs = append(rp.errs, err)
+		return
+	}
+	if why == "" || !rp.old(in.CreatedAt) {
+		return
+	}
+	if !rp.o.DryRun {
+		if err := rp.removeInstance(ctx, a, in, r); err != nil {
+			rp.errs = append(rp.errs, fmt.Errorf("%s at %v: %w", ref.Name(), a, err))
+			return
+		}
+	}
+	rp.report.Orphaned = append(rp.report.Orphaned, Reaped{ID: string(ref.ID), Name: ref.Name(), Extension: a.x.id, Host: a.host.ID, Reason: why})
+}
+
+// unwanted says why no record wants an instance; "" where one does.
+func (rp *reaper) unwanted(ctx context.Context, in sandboxer.Instance) (string, *record, error) {
+	ref := in.Handle.Ref()
+	if in.Labels[sandboxer.LabelOwner] != rp.m.owner {
+		return "its store is lost", nil, nil
+	}
+	r, err := rp.m.load(ctx, ref.ID)
+	if errors.Is(err, sandboxer.NotFound) {
+		return "no record of it", nil, nil
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	a := r.current()
+	switch {
+	case a == nil || a.N < ref.Attempt:
+		return "no record of this attempt", r, nil
+	case r.ended():
+		return "its record says that it is " + string(r.State), r, nil
+	case a.N != ref.Attempt:
+		return fmt.Sprintf("its record is at attempt %d", a.N), r, nil
+	}
+	return "", r, nil
+}
+
+// old reports whether something is old enough not to belong to a create that this Manager does not know of yet.
+func (rp *reaper) old(created time.Time) bool {
+	return !created.IsZero() && now().Sub(created) > rp.m.cfg.ReapGrace+clockSkew
+}
+
+// removeInstance removes a resource that no record wants, and accounts for it.
+func (rp *reaper) removeInstance(ctx context.Context, a account, in sandboxer.Instance, r *record) error {
+	ctx, cancel := context.WithTimeout(ctx, rp.m.cfg.TeardownTimeout)
+	defer cancel()
+	ref := in.Handle.Ref()
+	held, release, err := rp.m.acquire(ctx, string(ref.ID))
+	if err != nil {
+		return err
+	}
+	defer release()
+	if why, _, err := rp.unwanted(held, in); err != nil || why == "" {
+		return err // somebody wants it now
+	}
+	consumer := consumerOf(in.Labels)
+	var inputs sandboxer.Inputs
+	if r != nil {
+		consumer = r.Asked.Consumer
+	}
+	target := sandboxer.Target{
+		Handle: in.Handle, Host: a.host, Inputs: inputs, Consumer: consumer, Labels: in.Labels, ExpiresAt: in.ExpiresAt,
+		Secret: rp.m.watchKey(a.x.id, a.payer).secret,
+	}
+	call := sandboxer.Call{Op: sandboxer.OpTeardown, Extension: a.x.id, Host: a.host.ID, ID: ref.ID, Attempt: ref.Attempt, Consumer: consumer}
+	err = rp.m.call(held, call, func(ctx context.Context) error {
+		rep, err := a.x.ext.Teardown(ctx, target)
+		if err == nil && len(rep.Left) > 0 {
+			err = fmt.Errorf("left behind: %s", strings.Join(rep.Left, ", "))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return rp.account(held, a, call, target)
+}
+
+// account stores what a resource without a record has cost.
+func (rp *reaper) account(ctx context.Context, a account, call sandboxer.Call, target sandboxer.Target) error {
+	meter, ok := sandboxer.As[sandboxer.Meterer](a.x.ext)
+	if !ok || rp.m.cfg.Meter == nil {
+		return nil
+	}
+	call.Op = sandboxer.OpMeterActual
+	var reading sandboxer.MeterReading
+	err := rp.m.call(ctx, call, func(ctx context.Context) (err error) {
+		reading, err = meter.MeterActual(ctx, target)
+		return err
+	})
+	if errors.Is(err, sandboxer.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("it is removed, but what it cost cannot be read: %w", err)
+	}
+	name := target.Handle.Ref().Name()
+	out, err := metering.Outbox(metering.Record{
+		Key: name + "/reaped", Sandbox: call.ID, Attempt: call.Attempt, Extension: a.x.id, Host: a.host.ID,
+		Consumer: call.Consumer, Payer: a.payer, From: reading.From, To: reading.To, Lines: reading.Lines,
+		Total: reading.Total, Final: true,
+	})
+	if err != nil {
+		return err
+	}
+	_, err = rp.m.commit(ctx, "reaped", out)
+	return err
+}
+
+// consumerOf reads back what was stamped.
+func consumerOf(labels map[string]string) sandboxer.Consumer {
+	return sandboxer.Consumer{
+		ID: labels[sandboxer.LabelConsumer], Tenant: labels[sandboxer.LabelTenant], Run: labels[sandboxer.LabelRun],
+	}
+}
+
+// snapshots deletes stored snapshots that no record knows.
+func (rp *reaper) snapshots(ctx context.Context, a account) {
+	snapper, ok := sandboxer.As[sandboxer.Snapshotter](a.x.ext)
+	if !ok {
+		return
+	}
+	var all []sandboxer.Snapshot
+	for _, owner := range rp.owners {
+		err := rp.m.call(ctx, sandboxer.Call{Op: sandboxer.OpListSnapshots, Extension: a.x.id, Host: a.host.ID}, func(ctx context.Context) error {
+			for s, err := range snapper.ListSnapshots(ctx, rp.query(a, owner)) {
+				if err != nil {
+					return err
+				}
+				if s.Labels[sandboxer.LabelOwner] == owner {
+					all = append(all, s)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			rp.incomplete(a, "listing of snapshots", err)
+			return
+		}
+	}
+	for _, s := range all {
+		if err := rp.snapshot(ctx, a, snapper, s); err != nil {
+			rp.errs = append(rp.errs, fmt.Errorf("snapshot %s at %v: %w", s.ID, a, err))
+		}
+	}
+}
+
+func (rp *reaper) snapshot(ctx context.Context, a account, snapper sandboxer.Snapshotter, s sandboxer.Snapshot) error {
+	if !rp.old(s.CreatedAt) {
+		return nil
+	}
+	ctx, release, err := rp.m.acquire(ctx, snapshotLock(s.ID))
+	if err != nil {
+		return err
+	}
+	defer release()
+	why := "its store is lost"
+	if s.Labels[sandboxer.LabelOwner] == rp.m.owner {
+		_, err := rp.m.loadSnapshot(ctx, s.ID)
+		if !errors.Is(err, sandboxer.NotFound) {
+			return err // it is known, or that cannot be told
+		}
+		why = "no record of it"
+	}
+	if !rp.o.DryRun {
+		s.Extension, s.Host, s.Payer = a.x.id, a.host.ID, a.payer
+		target := sandboxer.SnapshotTarget{Snapshot: s, Host: a.host, Consumer: consumerOf(s.Labels), Secret: rp.m.watchKey(a.x.id, a.payer).secret}
+		err := rp.m.call(ctx, snapshotCall(sandboxer.OpDeleteSnapshot, s), func(ctx context.Context) error { return snapper.DeleteSnapshot(ctx, target) })
+		if err != nil {
+			return err
+		}
+	}
+	rp.report.Snapshots = append(rp.report.Snapshots, Reaped{ID: s.ID, Name: s.ID, Extension: a.x.id, Host: a.host.ID, Reason: why})
+	return nil
+}
+
+// records ends those whose time is over or whose resource is gone, and drops those that ended long ago.
+func (rp *reaper) records(ctx context.Context, seen map[string]bool) error {
+	for r, err := range rp.m.records(ctx, Filter{}) {
+		if err != nil {
+			return err
+		}
+		switch {
+		case r.ended():
+			rp.purge(ctx, r)
+		case r.State != sandboxer.StateReady && r.State != sandboxer.StatePaused:
+		case !r.ExpiresAt.IsZero() && now().After(r.ExpiresAt.Add(10*time.Second)): // the schedule was given its chance
+			rp.expired(ctx, r)
+		case !seen[r.current().Extension+"/"+r.current().Name]:
+			rp.lost(ctx, r)
+		}
+	}
+	return nil
+}
+
+func reapedRecord(r *record, why string) Reaped {
+	a := r.current()
+	return Reaped{ID: string(r.ID), Name: a.Name, Extension: a.Extension, Host: a.Host, Reason: why}
+}
+
+func (rp *reaper) expired(ctx context.Context, r *record) {
+	if !rp.o.DryRun {
+		if _, err := rp.m.teardown(ctx, r.ID, because{"", "its time to live was over"}); err != nil {
+			rp.errs = append(rp.errs, err)
+			return
+		}
+	}
+	rp.report.Expired = append(rp.report.Expired, reapedRecord(r, "expired at "+r.ExpiresAt.Format(time.RFC3339)))
+}
+
+// lost looks a sandbox up by name that no listing showed. Absence from a listing alone ends nothing.
+func (rp *reaper) lost(ctx context.Context, r *record) {
+	var gone bool
+	var err error
+	if rp.o.DryRun {
+		var on *subject
+		if on, err = rp.m.subject(r, r.State); err == nil {
+			var state sandboxer.State
+			var known bool
+			state, known, err = rp.m.observe(ctx, on)
+			gone = err == nil && known && state == sandboxer.StateGone
+		}
+	} else {
+		gone, err = rp.m.inspect(ctx, r.ID)
+	}
+	if err != nil {
+		rp.errs = append(rp.errs, fmt.Errorf("%s: %w", r.ID, err))
+	}
+	if gone {
+		rp.report.Lost = append(rp.report.Lost, reapedRecord(r, string(lost.sentence)))
+	}
+}
+
+func (rp *reaper) purge(ctx context.Context, r *record) {
+	if now().Sub(r.EndedAt) <= rp.m.cfg.Keep {
+		return
+	}
+	if !rp.o.DryRun {
+		_, err := rp.m.commit(ctx, "purge", store.Mutation{Do: store.Delete, Key: sandboxKey(r.ID), Expect: r.rev})
+		if err != nil && !errors.Is(err, sandboxer.Aborted) {
+			rp.errs = append(rp.errs, err)
+			return
+		}
+	}
+	rp.report.Purged++
+}
+
+// deliver hands meter records on. What fails is delivered again, by the next call.
+func (m *Manager) deliver(ctx context.Context) {
+	if _, err := m.cfg.Meter.Deliver(ctx, m.cfg.Store); err != nil {
+		m.cfg.Logger.WarnContext(ctx, "meter records could not be delivered; they are kept", "error", err)
+	}
+}

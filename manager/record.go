@@ -1,0 +1,203 @@
+package manager
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/manager/internal/crash"
+	"github.com/sand-boxer/sandboxer/manager/store"
+)
+
+const (
+	kindSandbox  = "sandbox"
+	kindSnapshot = "snapshot"
+	kindPlace    = "place"
+
+	tagLive  = "live"  // still looked after
+	tagEnded = "ended" // kept for Config.Keep
+
+	recordVersion = 1
+)
+
+// record is everything that is known of one sandbox. Only the holder of the sandbox's lock changes it.
+type record struct {
+	rev   int64
+	saved sandboxer.State // as last committed
+	armed time.Time       // the expiry that the schedule knows
+
+	V         int                      `json:"v"`
+	ID        sandboxer.ID             `json:"id"`
+	State     sandboxer.State          `json:"state"`
+	Code      sandboxer.Code           `json:"code,omitempty"`
+	Reason    string                   `json:"reason,omitempty"`
+	Cause     string                   `json:"cause,omitempty"` // why it is being removed; Reason then says how that goes
+	CauseCode sandboxer.Code           `json:"cause_code,omitempty"`
+	Asked     asked                    `json:"asked"`
+	CreatedAt time.Time                `json:"created_at"`
+	ReadyAt   time.Time                `json:"ready_at,omitzero"`
+	ExpiresAt time.Time                `json:"expires_at,omitzero"`
+	EndedAt   time.Time                `json:"ended_at,omitzero"`
+	Attempts  []attempt                `json:"attempts,omitempty"`
+	Reach     *sandboxer.Reachability  `json:"reach,omitempty"`
+	Quote     *sandboxer.MeterQuote    `json:"quote,omitempty"`
+	Cost      *sandboxer.MeterReading  `json:"cost,omitempty"` // the last reading, once it has ended
+	Cleanup   *sandboxer.CleanupReport `json:"cleanup,omitempty"`
+	Undying   bool                     `json:"undying,omitempty"`  // paused: the backend's own deadline does not run
+	Resuming  bool                     `json:"resuming,omitempty"` // a Resume was begun and its result is not known
+	Tries     int                      `json:"tries,omitempty"`
+	NextTry   time.Time                `json:"next_try,omitzero"`
+}
+
+// asked is what makes two requests the same.
+type asked struct {
+	Profile      string             `json:"profile"`
+	Consumer     sandboxer.Consumer `json:"consumer"`
+	Inputs       sandboxer.Inputs   `json:"inputs,omitempty"`
+	Host         string             `json:"host,omitempty"`
+	TTL          time.Duration      `json:"ttl,omitempty"`
+	FromSnapshot string             `json:"from_snapshot,omitempty"`
+	Labels       map[string]string  `json:"labels,omitempty"`
+	MaxCost      *sandboxer.Money   `json:"max_cost,omitempty"`
+}
+
+func (a asked) same(b asked) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+// attempt is one place. What a later call needs is kept with it, so that nothing depends on the registry of today.
+type attempt struct {
+	sandboxer.Attempt
+	Recipe   sandboxer.Profile `json:"recipe,omitzero"` // resolved, with the inputs merged in
+	Handle   sandboxer.Handle  `json:"handle,omitzero"`
+	Place    string            `json:"place,omitempty"`   // the host whose slot it holds
+	Since    time.Time         `json:"since,omitzero"`    // a call begun no later than this may still create it
+	Deadline time.Time         `json:"deadline,omitzero"` // what the backend was told
+}
+
+// current is the attempt that has, or may have, a resource; nil where none was begun.
+func (r *record) current() *attempt {
+	for i := len(r.Attempts) - 1; i >= 0; i-- {
+		if r.Attempts[i].N > 0 {
+			return &r.Attempts[i]
+		}
+	}
+	return nil
+}
+
+func (r *record) lastN() int {
+	if a := r.current(); a != nil {
+		return a.N
+	}
+	return 0
+}
+
+func (r *record) ended() bool {
+	return r.State == sandboxer.StateGone || r.State == sandboxer.StateFailed
+}
+
+func (r *record) tags() []string {
+	tags := make([]string, 1, 4)
+	tags[0] = tagLive
+	if r.ended() {
+		tags[0] = tagEnded
+	}
+	if t := r.Asked.Consumer.Tenant; t != "" {
+		tags = append(tags, "tenant="+t)
+	}
+	if a := r.current(); a != nil && a.Host != "" {
+		tags = append(tags, "host="+a.Host)
+	}
+	return tags
+}
+
+func (r *record) status() sandboxer.SandboxStatus {
+	s := sandboxer.SandboxStatus{
+		ID: r.ID, Profile: r.Asked.Profile, State: r.State, Reason: r.Reason, Consumer: r.Asked.Consumer,
+		Labels: r.Asked.Labels, CreatedAt: r.CreatedAt, ReadyAt: r.ReadyAt, ExpiresAt: r.ExpiresAt, EndedAt: r.EndedAt,
+		Quote: r.Quote, Cleanup: r.Cleanup, Tries: r.Tries, NextTry: r.NextTry,
+	}
+	if r.State == sandboxer.StateReady || r.State == sandboxer.StatePaused {
+		s.Reachability = r.Reach
+	}
+	if a := r.current(); a != nil {
+		s.Extension, s.Host, s.Payer = a.Extension, a.Host, a.Payer
+	}
+	for i := range r.Attempts {
+		s.Attempts = append(s.Attempts, r.Attempts[i].Attempt)
+	}
+	return s
+}
+
+func decodeRecord(sr store.Record) (*record, error) {
+	r := &record{}
+	if err := json.Unmarshal(sr.Body, r); err != nil {
+		return nil, sandboxer.Mark(sandboxer.Internal, fmt.Errorf("the record of %s does not decode: %w", sr.Key.ID, err))
+	}
+	if r.V > recordVersion {
+		return nil, sandboxer.Mark(sandboxer.FailedPrecondition, fmt.Errorf("the record of %s is of format %d, written by a newer release: upgrade sandboxer", r.ID, r.V))
+	}
+	r.rev, r.saved, r.armed = sr.Rev, r.State, r.ExpiresAt
+	return r, nil
+}
+
+func sandboxKey(id sandboxer.ID) store.Key { return store.Key{Kind: kindSandbox, ID: string(id)} }
+
+// load reads the record of id; NotFound where there is none.
+func (m *Manager) load(ctx context.Context, id sandboxer.ID) (*record, error) {
+	got, err := m.cfg.Store.Get(ctx, sandboxKey(id))
+	if err != nil {
+		return nil, err
+	}
+	if got[0].Rev == 0 {
+		return nil, sandboxer.Mark(sandboxer.NotFound, fmt.Errorf("no sandbox is called %s; its record may have been dropped %v after its end", id, m.cfg.Keep))
+	}
+	return decodeRecord(got[0])
+}
+
+// save commits r, together with extra, under a name for the crash tests. It is never cut short: a commit whose outcome is
+// not known is worse than one that takes a moment longer.
+func (m *Manager) save(ctx context.Context, point string, r *record, extra ...store.Mutation) error {
+	r.V = recordVersion
+	body, err := json.Marshal(r)
+	if err != nil {
+		return sandboxer.Mark(sandboxer.Internal, fmt.Errorf("the record of %s does not encode: %w", r.ID, err))
+	}
+	put := store.Mutation{Do: store.Put, Key: sandboxKey(r.ID), Expect: r.rev, Tags: r.tags(), Body: body}
+	rev, err := m.commit(ctx, point, put, extra...)
+	if err != nil {
+		return err
+	}
+	r.rev = rev
+	if r.saved != r.State {
+		m.publish(r)
+		r.saved = r.State
+	}
+	m.arm(r)
+	return nil
+}
+
+// commit applies put and extra. An unknown outcome is read back: the body of put standing there means that all was applied.
+func (m *Manager) commit(ctx context.Context, point string, put store.Mutation, extra ...store.Mutation) (int64, error) {
+	ctx = context.WithoutCancel(ctx)
+	crash.Point("commit/" + point + "/before")
+	rev, err := m.cfg.Store.Commit(ctx, append(append(make([]store.Mutation, 0, 1+len(extra)), put), extra...)...)
+	crash.Point("commit/" + point + "/after")
+	if err == nil {
+		return rev, nil
+	}
+	switch sandboxer.CodeOf(err) {
+	case sandboxer.Aborted, sandboxer.ResourceExhausted, sandboxer.InvalidArgument, sandboxer.FailedPrecondition:
+		return 0, err
+	}
+	got, readErr := m.cfg.Store.Get(ctx, put.Key)
+	if readErr == nil && put.Do == store.Put && got[0].Rev > put.Expect && bytes.Equal(got[0].Body, put.Body) {
+		return got[0].Rev, nil
+	}
+	return 0, fmt.Errorf("the store did not take the change: %w", err)
+}

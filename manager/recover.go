@@ -1,0 +1,218 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/manager/store"
+)
+
+// RecoveryReport says what New found in the store.
+type RecoveryReport struct {
+	Kept      int            // live sandboxes that go on
+	Settled   []sandboxer.ID // unfinished ones of which nothing is left now
+	Orphaned  []sandboxer.ID // unfinished ones whose removal goes on in the background
+	Snapshots []string       // unfinished snapshots that were removed, or are being
+}
+
+// Recovery reports what New found that an earlier Manager had left.
+func (m *Manager) Recovery() RecoveryReport { return m.report }
+
+// settlers is how many unfinished intents are settled at once.
+const settlers = 16
+
+// recover settles what a crash left. It fails only where the store cannot be read.
+func (m *Manager) recover(ctx context.Context) error {
+	var unfinished []*record
+	var look []sandboxer.ID
+	for sr, err := range m.cfg.Store.Scan(ctx, store.Query{Kind: kindSandbox, Tag: tagLive}) {
+		if err != nil {
+			return fmt.Errorf("the store cannot be read: %w", err)
+		}
+		r, err := decodeRecord(sr)
+		if err != nil {
+			return err
+		}
+		switch r.State {
+		case sandboxer.StateReady, sandboxer.StatePaused:
+			m.report.Kept++
+			r.saved = "" // arm it, whatever was armed in another process
+			m.arm(r)
+			if x := m.extensions[r.current().Extension]; x != nil && x.can(sandboxer.CapInspect) {
+				look = append(look, r.ID)
+			}
+		default:
+			unfinished = append(unfinished, r)
+		}
+	}
+	if err := m.settleAll(ctx, unfinished); err != nil {
+		return err
+	}
+	if err := m.recoverSnapshots(ctx); err != nil {
+		return err
+	}
+	if len(look) > 0 {
+		m.work.Go(func() { m.lookAtKept(look) })
+	}
+	return nil
+}
+
+// settleAll tears unfinished intents down, for at most RecoverTimeout.
+func (m *Manager) settleAll(ctx context.Context, rs []*record) error {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.RecoverTimeout)
+	defer cancel()
+	var mu sync.Mutex
+	var group sync.WaitGroup
+	slots := make(chan struct{}, settlers)
+	var fatal error
+	for _, r := range rs {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			err := m.settleOne(ctx, r)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case r.ended():
+				m.report.Settled = append(m.report.Settled, r.ID)
+			case r.State == sandboxer.StateOrphaned && r.rev > 0:
+				m.report.Orphaned = append(m.report.Orphaned, r.ID)
+			default:
+				fatal = errors.Join(fatal, fmt.Errorf("%s could be neither settled nor stored as orphaned: %w", r.ID, err))
+			}
+		})
+	}
+	group.Wait()
+	return fatal
+}
+
+// settleOne removes one unfinished sandbox: its caller is gone.
+func (m *Manager) settleOne(ctx context.Context, r *record) error {
+	a := r.current()
+	var cause error
+	if r.State == sandboxer.StateProvisioning || r.State == sandboxer.StateUnknown {
+		cause = because{sandboxer.Aborted, "the process that was creating it ended"}
+		if a.Since.IsZero() && !a.Handle.HasState() {
+			a.Since = now() // no later than this was the backend asked
+		}
+	}
+	if ctx.Err() != nil {
+		if cause != nil {
+			r.CauseCode, r.Cause = sandboxer.CodeOf(cause), cause.Error()
+		}
+		return m.orphan(ctx, r, errors.New("there was no time to look at it when the manager started"))
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.TeardownTimeout)
+	defer cancel()
+	return m.end(ctx, r, cause)
+}
+
+func (m *Manager) recoverSnapshots(ctx context.Context) error {
+	var unfinished []*snapshotRecord
+	for sr, err := range m.cfg.Store.Scan(ctx, store.Query{Kind: kindSnapshot}) {
+		if err != nil {
+			return fmt.Errorf("the store cannot be read: %w", err)
+		}
+		r, err := decodeSnapshot(sr)
+		if err != nil {
+			return err
+		}
+		if r.Snap.Status == sandboxer.SnapshotReady {
+			m.armSnapshot(r)
+			continue
+		}
+		unfinished = append(unfinished, r)
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.RecoverTimeout)
+	defer cancel()
+	for _, r := range unfinished {
+		m.report.Snapshots = append(m.report.Snapshots, r.Snap.ID)
+		if err := m.removeSnapshot(ctx, r); err != nil {
+			m.cfg.Logger.Warn("an unfinished snapshot could not be removed; it is tried again", "snapshot", r.Snap.ID, "error", err)
+		}
+	}
+	return nil
+}
+
+// lookAtKept inspects the sandboxes that were live before, in the background.
+func (m *Manager) lookAtKept(ids []sandboxer.ID) {
+	var group sync.WaitGroup
+	slots := make(chan struct{}, settlers)
+	for _, id := range ids {
+		select {
+		case slots <- struct{}{}:
+		case <-m.ctx.Done():
+			group.Wait()
+			return
+		}
+		group.Go(func() {
+			defer func() { <-slots }()
+			if _, err := m.inspect(m.ctx, id); err != nil && m.ctx.Err() == nil {
+				m.cfg.Logger.Warn("a live sandbox could not be inspected", "sandbox", id, "error", err)
+			}
+		})
+	}
+	group.Wait()
+}
+
+// inspect looks at one kept sandbox and reports whether it was found lost.
+func (m *Manager) inspect(ctx context.Context, id sandboxer.ID) (lost bool, err error) {
+	ctx, release, err := m.acquire(ctx, string(id))
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	r, err := m.load(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	on, err := m.subject(r, sandboxer.StateReady, sandboxer.StatePaused)
+	if errors.Is(err, sandboxer.FailedPrecondition) {
+		return false, nil // it ended meanwhile
+	}
+	if err != nil {
+		return false, err
+	}
+	err = m.look(ctx, on)
+	return r.ended(), err
+}
+
+// removeAll removes every sandbox and snapshot of a store that nobody will remember.
+func (m *Manager) removeAll() error {
+	ctx := context.Background()
+	var errs []error
+	for r, err := range m.records(ctx, Filter{}) {
+		if err != nil {
+			return err
+		}
+		if !r.ended() {
+			_, err := m.teardown(ctx, r.ID, because{"", "its manager was closed, and its store remembers nothing"})
+			errs = append(errs, err)
+		}
+	}
+	for sr, err := range m.cfg.Store.Scan(ctx, store.Query{Kind: kindSnapshot}) {
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		errs = append(errs, m.removeOneSnapshot(ctx, sr.Key.ID))
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Manager) removeOneSnapshot(ctx context.Context, id string) error {
+	ctx, cancel := m.detach(ctx)
+	defer cancel()
+	ctx, release, err := m.acquire(ctx, snapshotLock(id))
+	if err != nil {
+		return err
+	}
+	defer release()
+	r, err := m.loadSnapshot(ctx, id)
+	if err != nil {
+		return err
+	}
+	return m.removeSnapshot(ctx, r)
+}

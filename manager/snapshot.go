@@ -1,0 +1,293 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// Snapshot keeps what is in the sandbox, which runs on. SnapshotRequest.ID is an idempotency key as a sandbox's is: the
+// snapshot of that ID is returned if it was taken of this sandbox, and AlreadyExists if not. On an error nothing is left,
+// or its removal goes on in the background.
+func (s *Sandbox) Snapshot(ctx context.Context, req sandboxer.SnapshotRequest) (snap sandboxer.Snapshot, err error) {
+	err = s.exclusively(ctx, "snapshot", func(ctx context.Context, r *record) error {
+		on, err := s.m.subject(r, sandboxer.StateReady, sandboxer.StatePaused)
+		if err != nil {
+			return err
+		}
+		x, err := as[sandboxer.Snapshotter](on.x, sandboxer.CapSnapshot)
+		if err != nil {
+			return err
+		}
+		if err := checkSnapshotRequest(&req); err != nil {
+			return err
+		}
+		_, release, err := s.m.acquire(ctx, snapshotLock(req.ID))
+		if err != nil {
+			return err
+		}
+		defer release()
+		old, err := s.m.loadSnapshot(ctx, req.ID)
+		switch {
+		case err == nil && old.Snap.Source != r.ID:
+			return sandboxer.Refused(sandboxer.AlreadyExists, fmt.Errorf("the snapshot ID %s belongs to a snapshot of %s", req.ID, old.Snap.Source))
+		case err == nil && old.Snap.Status == sandboxer.SnapshotReady:
+			snap = old.Snap
+			return nil
+		case err == nil:
+			return &sandboxer.Error{Code: sandboxer.Aborted, NothingDone: true, RetryAfter: time.Second, Err: fmt.Errorf("snapshot %s is %s", req.ID, old.Snap.Status)}
+		case !errors.Is(err, sandboxer.NotFound):
+			return err
+		}
+		snap, err = s.m.takeSnapshot(ctx, on, x, req)
+		return err
+	})
+	return snap, err
+}
+
+func checkSnapshotRequest(req *sandboxer.SnapshotRequest) error {
+	if req.ID == "" {
+		req.ID = mintSnapshotID()
+	}
+	if err := sandboxer.ID(req.ID).Validate(); err != nil {
+		return sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("SnapshotRequest.ID: %w", err))
+	}
+	if len(req.Name) > 256 {
+		return sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("SnapshotRequest.Name has %d bytes; at most 256 are kept", len(req.Name)))
+	}
+	if !req.ExpiresAt.IsZero() && req.ExpiresAt.Before(now()) {
+		return sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("SnapshotRequest.ExpiresAt has passed: %s", req.ExpiresAt.Format(time.RFC3339)))
+	}
+	return sandboxer.ValidateLabels(req.Labels)
+}
+
+func mintSnapshotID() string { return "snap-" + string(sandboxer.NewID()[len("sbx-"):]) }
+
+// takeSnapshot stores the intent, takes the snapshot and stores the result.
+func (m *Manager) takeSnapshot(ctx context.Context, on *subject, x sandboxer.Snapshotter, req sandboxer.SnapshotRequest) (sandboxer.Snapshot, error) {
+	labels := maps.Clone(req.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[sandboxer.LabelID] = string(on.r.ID)
+	m.stamp(labels, on.r.Asked.Consumer)
+	req.Labels = labels
+	r := &snapshotRecord{Snap: sandboxer.Snapshot{
+		ID: req.ID, Name: req.Name, Extension: on.a.Extension, Host: on.a.Host, Source: on.r.ID,
+		Status: sandboxer.SnapshotCreating, Consumer: on.r.Asked.Consumer, Payer: on.a.Payer, Labels: labels,
+		CreatedAt: now(), ExpiresAt: req.ExpiresAt,
+	}}
+	if err := m.saveSnapshot(ctx, "snapshot-intent", r); err != nil {
+		return sandboxer.Snapshot{}, sandboxer.Refused(codeOr(err, sandboxer.Unavailable), fmt.Errorf("no snapshot was taken, because the intent could not be stored: %w", err))
+	}
+	var got sandboxer.Snapshot
+	err := m.call(ctx, callOf(sandboxer.OpSnapshot, on.r, on.a), func(ctx context.Context) (err error) {
+		got, err = x.Snapshot(ctx, on.target, req)
+		return err
+	})
+	if err == nil {
+		err = m.keepSnapshot(ctx, r, got)
+	}
+	if err != nil {
+		return sandboxer.Snapshot{}, m.dropSnapshot(ctx, r, err)
+	}
+	return r.Snap, nil
+}
+
+// keepSnapshot stores what an adapter made.
+func (m *Manager) keepSnapshot(ctx context.Context, r *snapshotRecord, got sandboxer.Snapshot) error {
+	if got.ID != r.Snap.ID {
+		return sandboxer.Mark(sandboxer.Internal, fmt.Errorf("%s returned a snapshot called %q instead of %q", r.Snap.Extension, got.ID, r.Snap.ID))
+	}
+	before := r.Snap
+	r.Snap.Status, r.Snap.Kind, r.Snap.SizeBytes = sandboxer.SnapshotReady, got.Kind, got.SizeBytes
+	r.Snap.Digest, r.Snap.State = got.Digest, got.State
+	if !got.ExpiresAt.IsZero() && (r.Snap.ExpiresAt.IsZero() || got.ExpiresAt.Before(r.Snap.ExpiresAt)) {
+		r.Snap.ExpiresAt = got.ExpiresAt.UTC() // the backend keeps it no longer
+	}
+	if err := m.saveSnapshot(ctx, "snapshot-ready", r); err != nil {
+		r.Snap = before
+		return err
+	}
+	return nil
+}
+
+// dropSnapshot makes sure that nothing is left of a snapshot that was not finished.
+func (m *Manager) dropSnapshot(ctx context.Context, r *snapshotRecord, cause error) error {
+	ctx, cancel := m.detach(ctx)
+	defer cancel()
+	var err error
+	if sandboxer.IsRefused(cause) {
+		err = m.forget(ctx, r)
+	} else {
+		err = m.removeSnapshot(ctx, r)
+	}
+	if err != nil {
+		return errors.Join(cause, fmt.Errorf("something may be left of snapshot %s; its removal is tried again: %w", r.Snap.ID, err))
+	}
+	return cause
+}
+
+// removeSnapshot deletes a snapshot at its backend, then its record. On an error the record stays, and another try is
+// scheduled.
+func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
+	if r.Snap.Status != sandboxer.SnapshotDeleting {
+		r.Snap.Status = sandboxer.SnapshotDeleting
+		if err := m.saveSnapshot(ctx, "snapshot-deleting", r); err != nil {
+			return err
+		}
+	}
+	err := m.deleteAtBackend(ctx, r)
+	if err == nil {
+		return m.forget(ctx, r)
+	}
+	r.Tries++
+	r.NextTry = now().Add(max(retryBase+jittered(retryBase<<min(r.Tries, 20), retryMost), sandboxer.RetryAfterOf(err)))
+	r.Reason = fmt.Sprintf("deletion failed %d times, and is tried again: %v", r.Tries, err)
+	return errors.Join(err, m.saveSnapshot(ctx, "snapshot-orphan", r))
+}
+
+func (m *Manager) deleteAtBackend(ctx context.Context, r *snapshotRecord) error {
+	x, target, keys, err := m.snapshotSubject(r)
+	if err != nil {
+		return err
+	}
+	snapper, err := as[sandboxer.Snapshotter](x, sandboxer.CapSnapshot)
+	if err != nil {
+		return err
+	}
+	err = m.call(ctx, snapshotCall(sandboxer.OpDeleteSnapshot, r.Snap), func(ctx context.Context) error { return snapper.DeleteSnapshot(ctx, target) })
+	if err != nil {
+		return err
+	}
+	if keys.usedForeignKey() {
+		return sandboxer.Mark(sandboxer.Unauthenticated, fmt.Errorf("the key in use now is not %q that it belongs to, so that it may still exist", r.Snap.Payer.Key))
+	}
+	return nil
+}
+
+// DeleteSnapshot deletes a snapshot. FailedPrecondition while it is being restored or sent; NotFound where there is none.
+// On an error its removal is tried again in the background until it succeeds.
+func (m *Manager) DeleteSnapshot(ctx context.Context, id string) error {
+	ctx, done, err := m.begin(ctx)
+	if err != nil {
+		return wrap("delete snapshot", nil, err)
+	}
+	defer done()
+	ctx, release, err := m.acquire(ctx, snapshotLock(id))
+	if err != nil {
+		return wrap("delete snapshot", nil, err)
+	}
+	defer release()
+	r, err := m.loadSnapshot(ctx, id)
+	if err != nil {
+		return wrap("delete snapshot", nil, err)
+	}
+	if m.pinned(id) {
+		return wrapSnapshot("delete snapshot", r.Snap, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s is being restored or sent; try again when that is over", id)))
+	}
+	return wrapSnapshot("delete snapshot", r.Snap, m.removeSnapshot(ctx, r))
+}
+
+// snapshotDue handles a snapshot whose time is over or whose removal is to be tried again.
+func (m *Manager) snapshotDue(id string) {
+	ctx, release, err := m.acquire(m.ctx, snapshotLock(id))
+	if err != nil {
+		return
+	}
+	defer release()
+	r, err := m.loadSnapshot(ctx, id)
+	if err != nil {
+		m.unreadable(jobSnapshot, id, err)
+		return
+	}
+	expired := !r.Snap.ExpiresAt.IsZero() && !now().Before(r.Snap.ExpiresAt)
+	retry := r.Snap.Status != sandboxer.SnapshotReady && !r.NextTry.IsZero() && !now().Before(r.NextTry)
+	if !retry && (r.Snap.Status != sandboxer.SnapshotReady || !expired) {
+		return
+	}
+	if m.pinned(id) {
+		m.sched.add(now().Add(retryBase), jobSnapshot, id)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.TeardownTimeout)
+	defer cancel()
+	if err := m.removeSnapshot(ctx, r); err != nil {
+		m.cfg.Logger.Warn("a snapshot could not be deleted; it is tried again", "snapshot", id, "tries", r.Tries, "next", r.NextTry, "error", err)
+	}
+}
+
+// TransferSnapshot makes a copy of a snapshot on another host, under an ID of its own, so that it can be restored there.
+// The digest is verified before the copy is visible. FailedPrecondition for an extension without hosts.
+func (m *Manager) TransferSnapshot(ctx context.Context, id, toHost string) (sandboxer.Snapshot, error) {
+	none := sandboxer.Snapshot{}
+	ctx, done, err := m.begin(ctx)
+	if err != nil {
+		return none, wrap("transfer snapshot", nil, err)
+	}
+	defer done()
+	defer m.pin(id)()
+	from, err := m.loadSnapshot(ctx, id)
+	if err != nil {
+		return none, wrap("transfer snapshot", nil, err)
+	}
+	snap, err := m.transfer(ctx, from, toHost)
+	return snap, wrapSnapshot("transfer snapshot", from.Snap, err)
+}
+
+func (m *Manager) transfer(ctx context.Context, from *snapshotRecord, toHost string) (sandboxer.Snapshot, error) {
+	none := sandboxer.Snapshot{}
+	if from.Snap.Status != sandboxer.SnapshotReady {
+		return none, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s is %s", from.Snap.ID, from.Snap.Status))
+	}
+	x, source, _, err := m.snapshotSubject(from)
+	if err != nil {
+		return none, err
+	}
+	mover, err := as[sandboxer.SnapshotTransferer](x, sandboxer.CapSnapshotTransfer)
+	if err != nil {
+		return none, err
+	}
+	if !x.hosted {
+		return none, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("%s keeps its snapshots on no host", x.id))
+	}
+	if _, err := m.places(ctx, x, sandboxer.Profile{}, toHost); err != nil {
+		return none, err
+	}
+	to := &snapshotRecord{Snap: from.Snap}
+	to.Snap.ID, to.Snap.Host, to.Snap.Status, to.Snap.CreatedAt = mintSnapshotID(), toHost, sandboxer.SnapshotImporting, now()
+	to.Snap.State, to.Snap.Labels = nil, maps.Clone(from.Snap.Labels)
+	if err := m.saveSnapshot(ctx, "import-intent", to); err != nil {
+		return none, err
+	}
+	_, dest, _, err := m.snapshotSubject(to)
+	if err != nil {
+		return none, m.dropSnapshot(ctx, to, err)
+	}
+	var got sandboxer.Snapshot
+	err = pipe(ctx,
+		func(ctx context.Context, w io.Writer) error {
+			return m.call(ctx, snapshotCall(sandboxer.OpExportSnapshot, from.Snap), func(ctx context.Context) error { return mover.ExportSnapshot(ctx, source, w) })
+		},
+		func(ctx context.Context, r io.Reader) error {
+			return m.call(ctx, snapshotCall(sandboxer.OpImportSnapshot, to.Snap), func(ctx context.Context) (err error) {
+				got, err = mover.ImportSnapshot(ctx, dest, r)
+				return err
+			})
+		})
+	if err == nil && got.Digest != from.Snap.Digest {
+		err = sandboxer.Mark(sandboxer.Internal, fmt.Errorf("the copy of %s on %s has the digest %q instead of %q", from.Snap.ID, toHost, got.Digest, from.Snap.Digest))
+	}
+	if err == nil {
+		err = m.keepSnapshot(ctx, to, got)
+	}
+	if err != nil {
+		return none, m.dropSnapshot(ctx, to, sandboxer.Mark(sandboxer.CodeOf(err), err)) // one side's refusal is not the other's
+	}
+	return to.Snap, nil
+}

@@ -1,0 +1,188 @@
+package manager
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/manager/store"
+)
+
+// snapshotRecord is everything that is known of one snapshot. Only the holder of its lock changes it.
+type snapshotRecord struct {
+	rev int64
+
+	V       int                `json:"v"`
+	Snap    sandboxer.Snapshot `json:"snap"`
+	Reason  string             `json:"reason,omitempty"`
+	Tries   int                `json:"tries,omitempty"`
+	NextTry time.Time          `json:"next_try,omitzero"`
+}
+
+func snapshotKey(id string) store.Key { return store.Key{Kind: kindSnapshot, ID: id} }
+
+func snapshotLock(id string) string { return "snapshot/" + id }
+
+func decodeSnapshot(sr store.Record) (*snapshotRecord, error) {
+	r := &snapshotRecord{}
+	if err := json.Unmarshal(sr.Body, r); err != nil {
+		return nil, sandboxer.Mark(sandboxer.Internal, fmt.Errorf("the record of snapshot %s does not decode: %w", sr.Key.ID, err))
+	}
+	if r.V > recordVersion {
+		return nil, sandboxer.Mark(sandboxer.FailedPrecondition, fmt.Errorf("the record of snapshot %s is of format %d, written by a newer release: upgrade sandboxer", r.Snap.ID, r.V))
+	}
+	r.rev = sr.Rev
+	return r, nil
+}
+
+func (m *Manager) loadSnapshot(ctx context.Context, id string) (*snapshotRecord, error) {
+	if err := sandboxer.ID(id).Validate(); err != nil {
+		return nil, sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("snapshot ID: %w", err))
+	}
+	got, err := m.cfg.Store.Get(ctx, snapshotKey(id))
+	if err != nil {
+		return nil, err
+	}
+	if got[0].Rev == 0 {
+		return nil, sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("no snapshot is called %s", id))
+	}
+	return decodeSnapshot(got[0])
+}
+
+func (m *Manager) saveSnapshot(ctx context.Context, point string, r *snapshotRecord) error {
+	r.V = recordVersion
+	body, err := json.Marshal(r)
+	if err != nil {
+		return sandboxer.Mark(sandboxer.Internal, err)
+	}
+	tags := []string{tagLive}
+	if t := r.Snap.Consumer.Tenant; t != "" {
+		tags = append(tags, "tenant="+t)
+	}
+	if r.Snap.Host != "" {
+		tags = append(tags, "host="+r.Snap.Host)
+	}
+	rev, err := m.commit(ctx, point, store.Mutation{Do: store.Put, Key: snapshotKey(r.Snap.ID), Expect: r.rev, Tags: tags, Body: body})
+	if err != nil {
+		return err
+	}
+	r.rev = rev
+	m.armSnapshot(r)
+	return nil
+}
+
+func (m *Manager) armSnapshot(r *snapshotRecord) {
+	switch {
+	case !r.NextTry.IsZero():
+		m.sched.add(r.NextTry, jobSnapshot, r.Snap.ID)
+	case r.Snap.Status == sandboxer.SnapshotReady && !r.Snap.ExpiresAt.IsZero():
+		m.sched.add(r.Snap.ExpiresAt, jobSnapshot, r.Snap.ID)
+	}
+}
+
+// forget drops the record of a snapshot of which nothing is left.
+func (m *Manager) forget(ctx context.Context, r *snapshotRecord) error {
+	_, err := m.commit(ctx, "snapshot-gone", store.Mutation{Do: store.Delete, Key: snapshotKey(r.Snap.ID), Expect: r.rev})
+	return err
+}
+
+// Snapshots yields the recorded snapshots that f matches, those being made or deleted among them, in the order of their
+// IDs. Profile and States of f are not looked at; IDs are those of the sandboxes that they were taken of.
+func (m *Manager) Snapshots(ctx context.Context, f Filter) iter.Seq2[sandboxer.Snapshot, error] {
+	return func(yield func(sandboxer.Snapshot, error) bool) {
+		q := store.Query{Kind: kindSnapshot}
+		switch {
+		case f.Host != "":
+			q.Tag = "host=" + f.Host
+		case f.Tenant != "":
+			q.Tag = "tenant=" + f.Tenant
+		}
+		for sr, err := range m.cfg.Store.Scan(ctx, q) {
+			var r *snapshotRecord
+			if err == nil {
+				r, err = decodeSnapshot(sr)
+			}
+			if err != nil {
+				yield(sandboxer.Snapshot{}, wrap("list snapshots", nil, err))
+				return
+			}
+			if f.matchesSnapshot(r.Snap) && !yield(r.Snap, nil) {
+				return
+			}
+		}
+	}
+}
+
+// restoring finds the snapshot that q is to be restored from, and keeps it from being deleted until release is called.
+func (m *Manager) restoring(ctx context.Context, q asked) (r *snapshotRecord, release func(), err error) {
+	if q.FromSnapshot == "" {
+		return nil, func() {}, nil
+	}
+	release = m.pin(q.FromSnapshot)
+	r, err = m.loadSnapshot(ctx, q.FromSnapshot)
+	if err == nil && r.Snap.Consumer.Tenant != q.Consumer.Tenant {
+		err = sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("tenant %q has no snapshot called %s", q.Consumer.Tenant, q.FromSnapshot))
+	}
+	if err == nil && r.Snap.Status != sandboxer.SnapshotReady {
+		err = sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s is %s", r.Snap.ID, r.Snap.Status))
+	}
+	if err != nil {
+		release()
+		return nil, func() {}, err
+	}
+	return r, release, nil
+}
+
+// pin counts a snapshot as in use.
+func (m *Manager) pin(id string) func() {
+	m.mu.Lock()
+	m.inUse[id]++
+	m.mu.Unlock()
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.inUse[id]--; m.inUse[id] == 0 {
+			delete(m.inUse, id)
+		}
+	}
+}
+
+func (m *Manager) pinned(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.inUse[id] > 0
+}
+
+// snapshotSubject finds what a call about a stored snapshot needs.
+func (m *Manager) snapshotSubject(r *snapshotRecord) (*extension, sandboxer.SnapshotTarget, *keyWatch, error) {
+	x, err := m.extension(r.Snap.Extension)
+	if err != nil {
+		return nil, sandboxer.SnapshotTarget{}, nil, err
+	}
+	h, err := m.host(r.Snap.Host)
+	if err != nil {
+		return nil, sandboxer.SnapshotTarget{}, nil, err
+	}
+	keys := m.watchKey(r.Snap.Extension, r.Snap.Payer)
+	return x, sandboxer.SnapshotTarget{Snapshot: r.Snap, Host: h, Consumer: r.Snap.Consumer, Secret: keys.secret}, keys, nil
+}
+
+func snapshotCall(op sandboxer.Op, s sandboxer.Snapshot) sandboxer.Call {
+	return sandboxer.Call{Op: op, Extension: s.Extension, Host: s.Host, ID: s.Source, Consumer: s.Consumer}
+}
+
+func wrapSnapshot(op string, s sandboxer.Snapshot, err error) error {
+	if err == nil {
+		return nil
+	}
+	e := wrap(op, nil, err)
+	var se *sandboxer.Error
+	if errors.As(e, &se) {
+		se.ID, se.Extension, se.Host = s.Source, s.Extension, s.Host
+	}
+	return e
+}

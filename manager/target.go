@@ -1,0 +1,75 @@
+package manager
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// labels are what is stamped on the resources of r.
+func (m *Manager) labels(r *record, a *attempt) map[string]string {
+	out := make(map[string]string, len(a.Recipe.Labels)+len(r.Asked.Labels)+6)
+	maps.Copy(out, a.Recipe.Labels)
+	maps.Copy(out, r.Asked.Labels)
+	out[sandboxer.LabelID] = string(r.ID)
+	out[sandboxer.LabelName] = a.Name
+	m.stamp(out, r.Asked.Consumer)
+	return out
+}
+
+// stamp adds who owns something and on whose behalf it exists.
+func (m *Manager) stamp(labels map[string]string, c sandboxer.Consumer) {
+	labels[sandboxer.LabelOwner] = m.owner
+	for k, v := range map[string]string{sandboxer.LabelConsumer: c.ID, sandboxer.LabelTenant: c.Tenant, sandboxer.LabelRun: c.Run} {
+		if v != "" {
+			labels[k] = v
+		}
+	}
+}
+
+func (m *Manager) provisionRequest(r *record, a *attempt, h sandboxer.Host) *sandboxer.ProvisionRequest {
+	return &sandboxer.ProvisionRequest{
+		ID: r.ID, Attempt: a.N, Name: a.Name, Profile: a.Recipe, Inputs: a.Recipe.Inputs, Host: h,
+		Consumer: r.Asked.Consumer, Labels: m.labels(r, a), ExpiresAt: a.Deadline,
+		Secret:     m.watchKey(a.Extension, a.Payer).secret,
+		Checkpoint: func(context.Context, sandboxer.Handle) error { return nil },
+	}
+}
+
+// target is the subject of a call about attempt a. keys may be nil.
+func (m *Manager) target(r *record, a *attempt, h sandboxer.Host, keys *keyWatch) sandboxer.Target {
+	if keys == nil {
+		keys = m.watchKey(a.Extension, a.Payer)
+	}
+	handle := a.Handle
+	if handle.IsZero() {
+		handle = sandboxer.BareHandle(sandboxer.HandleRef{ID: r.ID, Attempt: a.N, Extension: a.Extension, Host: a.Host})
+	}
+	return sandboxer.Target{
+		Handle: handle, Host: h, Inputs: a.Recipe.Inputs, Consumer: r.Asked.Consumer,
+		Labels: m.labels(r, a), ExpiresAt: a.Deadline, Secret: keys.secret,
+	}
+}
+
+func (m *Manager) readyTimeout(p sandboxer.Profile) time.Duration {
+	if p.ReadyTimeout > 0 {
+		return p.ReadyTimeout
+	}
+	return m.cfg.ReadyTimeout
+}
+
+// find asks a Finder for what a Provision of attempt a, begun at a.Since, may have made.
+func (m *Manager) find(ctx context.Context, f sandboxer.Finder, r *record, a *attempt, h sandboxer.Host) (found sandboxer.Handle, err error) {
+	req := m.provisionRequest(r, a, h)
+	since := a.Since
+	if since.IsZero() {
+		since = a.StartedAt
+	}
+	err = m.call(ctx, callOf(sandboxer.OpFind, r, a), func(ctx context.Context) (err error) {
+		found, err = f.Find(ctx, req, since)
+		return err
+	})
+	return found, err
+}
