@@ -1,6 +1,7 @@
 package sandboxer
 
 import (
+	"bytes"
 	"context"
 	"crypto/subtle"
 	"fmt"
@@ -14,10 +15,12 @@ type SecretRef string
 
 // Secret is a credential in use. It prints as "[redacted]" under every verb of fmt, in slog and in every encoding. The
 // zero Secret is empty.
-type Secret struct{ p *secretValue } // behind a pointer: fmt prints the fields of an unexported field without asking it
+type Secret struct{ p *secretValue } // behind a pointer, so that it compares and is a map key
 
+// secretValue holds the value in a closure. fmt prints an unexported field without asking its methods, under a verb that
+// does not fit even what a pointer points to, and so do libraries that print by reflection; none looks into a function.
 type secretValue struct {
-	value   []byte
+	reveal  func() []byte
 	version string
 }
 
@@ -25,7 +28,8 @@ const redacted = "[redacted]"
 
 // NewSecret keeps a copy of value. version names the key without revealing it, and changes when it is rotated.
 func NewSecret(value []byte, version string) Secret {
-	return Secret{&secretValue{value: append([]byte(nil), value...), version: version}}
+	kept := bytes.Clone(value)
+	return Secret{&secretValue{reveal: func() []byte { return bytes.Clone(kept) }, version: version}}
 }
 
 // Reveal returns a copy of the value. Do not keep it, log it or put it into an argument list.
@@ -33,7 +37,7 @@ func (s Secret) Reveal() []byte {
 	if s.p == nil {
 		return nil
 	}
-	return append([]byte(nil), s.p.value...)
+	return s.p.reveal()
 }
 
 // Version names the key without revealing it.

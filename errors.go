@@ -80,40 +80,62 @@ type Error struct {
 	Err        error
 }
 
-// Error reads "create sbx-…: ext.e2b on host: resource_exhausted: …".
+// Error reads "sandboxer: create sbx-… at ext.e2b on build-1: resource_exhausted: …".
 func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString("sandboxer: ")
+	head := "sandboxer:"
 	if e.Op != "" {
-		b.WriteString(e.Op)
-		b.WriteByte(' ')
+		head += " " + e.Op
 	}
 	if e.ID != "" {
-		b.WriteString(string(e.ID))
-		b.WriteByte(' ')
+		head += " " + string(e.ID)
 	}
 	if e.Extension != "" {
-		b.WriteString("at " + e.Extension + " ")
+		head += " at " + e.Extension
 	}
 	if e.Host != "" {
-		b.WriteString("on " + e.Host + " ")
+		head += " on " + e.Host
 	}
-	msg := ""
-	if e.Err != nil {
-		msg = e.Err.Error()
+	code := e.Code
+	if code == "" && e.Err == nil {
+		code = Unknown
 	}
-	head := strings.TrimSuffix(b.String(), " ")
-	if code := string(e.Code); code != "" && msg != code && !strings.HasPrefix(msg, code+": ") {
-		head += ": " + code
-	}
-	if msg == "" {
-		return head
-	}
-	return strings.TrimSuffix(head, ":") + ": " + msg
+	return strings.TrimSuffix(head, ":") + ": " + withCode(code, e.Err)
 }
 
-// Unwrap returns Err.
-func (e *Error) Unwrap() error { return e.Err }
+// withCode is err's message, led by the code unless it begins with that already.
+func withCode(code Code, err error) string {
+	if err == nil {
+		return string(code)
+	}
+	msg := err.Error()
+	if code == "" || msg == string(code) || strings.HasPrefix(msg, string(code)+": ") {
+		return msg
+	}
+	return string(code) + ": " + msg
+}
+
+// Unwrap returns Err. Where Err carries another code than Code, that one is hidden, as [Mark] does.
+func (e *Error) Unwrap() error {
+	if e.Code == "" || outermost(e.Err) == nil || CodeOf(e.Err) == e.Code {
+		return e.Err
+	}
+	return &uncoded{e.Err}
+}
+
+// uncoded is an error without its codes; everything else that errors.Is and errors.As find in it stays visible.
+type uncoded struct{ err error }
+
+func (u *uncoded) Error() string { return u.err.Error() }
+
+func (u *uncoded) Is(target error) bool {
+	_, isCode := target.(Code)
+	return !isCode && errors.Is(u.err, target)
+}
+
+func (u *uncoded) As(target any) bool {
+	_, isCode := target.(*Code)
+	return !isCode && errors.As(u.err, target)
+}
 
 // Is matches the error's code.
 func (e *Error) Is(target error) bool {
@@ -131,16 +153,7 @@ type marked struct {
 	err     error
 }
 
-func (m *marked) Error() string {
-	if m.err == nil {
-		return string(m.code)
-	}
-	msg := m.err.Error()
-	if msg == string(m.code) || strings.HasPrefix(msg, string(m.code)+": ") {
-		return msg
-	}
-	return string(m.code) + ": " + msg
-}
+func (m *marked) Error() string { return withCode(m.code, m.err) }
 
 func (m *marked) Is(target error) bool {
 	if c, ok := target.(Code); ok {
@@ -167,7 +180,7 @@ func Mark(code Code, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &marked{code: code, err: err}
+	return &marked{code: orUnknown(code), err: err}
 }
 
 // Refused is [Mark] for a call that is known to have created and changed nothing: the request never left, or the backend
@@ -176,7 +189,14 @@ func Refused(code Code, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &marked{code: code, refused: true, err: err}
+	return &marked{code: orUnknown(code), refused: true, err: err}
+}
+
+func orUnknown(code Code) Code {
+	if code == "" {
+		return Unknown
+	}
+	return code
 }
 
 // CodeOf returns the outermost code of err: "" for nil, and [Unknown] for an error that nobody classified.
@@ -186,10 +206,10 @@ func CodeOf(err error) Code {
 	}
 	switch m := outermost(err).(type) {
 	case *Error:
-		if m.Code != "" {
-			return m.Code
+		if m.Code == "" && m.Err != nil {
+			return CodeOf(m.Err)
 		}
-		return CodeOf(m.Err)
+		return orUnknown(m.Code)
 	case *marked:
 		return m.code
 	case Code:

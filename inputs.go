@@ -44,29 +44,59 @@ func (in Inputs) Decode(into any) error {
 }
 
 func decodeStruct(path string, src, dst reflect.Value) []error {
-	fields := map[string]reflect.Value{}
-	for _, f := range reflect.VisibleFields(dst.Type()) {
-		if !f.IsExported() || (f.Anonymous && f.Type.Kind() == reflect.Struct) {
-			continue
-		}
-		key := snakeCase(f.Name)
-		if tag, _, _ := strings.Cut(f.Tag.Get("json"), ","); tag == "-" {
-			continue
-		} else if tag != "" {
-			key = tag
-		}
-		fields[key] = dst.FieldByIndex(f.Index)
-	}
+	fields := fieldsByKey(dst.Type())
 	var problems []error
 	for _, k := range sortedKeys(src) {
-		field, ok := fields[k]
+		index, ok := fields[k]
 		if !ok {
-			problems = append(problems, fmt.Errorf("unknown input %q%s", path+k, DidYouMean(k, slices.Sorted(maps.Keys(fields)))))
+			problems = append(problems, fmt.Errorf("unknown input %q%s", path+clip(k), DidYouMean(k, slices.Sorted(maps.Keys(fields)))))
+			continue
+		}
+		field, ok := fieldAt(dst, index)
+		if !ok {
+			problems = append(problems, fmt.Errorf("input %q: its field is embedded by a nil pointer of an unexported type", path+k))
 			continue
 		}
 		problems = append(problems, decodeValue(path+k, mapValue(src, k), field)...)
 	}
 	return problems
+}
+
+// fieldsByKey returns where the field of each key is. Fields of embedded structs count as the struct's own.
+func fieldsByKey(t reflect.Type) map[string][]int {
+	fields := map[string][]int{}
+	for _, f := range reflect.VisibleFields(t) {
+		embedded := f.Anonymous && (f.Type.Kind() == reflect.Struct || f.Type.Kind() == reflect.Pointer && f.Type.Elem().Kind() == reflect.Struct)
+		if !f.IsExported() || embedded {
+			continue
+		}
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch key {
+		case "-":
+			continue
+		case "":
+			key = snakeCase(f.Name)
+		}
+		fields[key] = f.Index
+	}
+	return fields
+}
+
+// fieldAt is v.FieldByIndex that makes embedded structs that are nil pointers.
+func fieldAt(v reflect.Value, index []int) (reflect.Value, bool) {
+	for i, n := range index {
+		if i > 0 && v.Kind() == reflect.Pointer {
+			if v.IsNil() {
+				if !v.CanSet() {
+					return v, false
+				}
+				v.Set(reflect.New(v.Type().Elem()))
+			}
+			v = v.Elem()
+		}
+		v = v.Field(n)
+	}
+	return v, true
 }
 
 // sortedKeys returns the string keys of a map in order, so that messages are stable.
@@ -177,7 +207,7 @@ func decodeValue(path string, src, dst reflect.Value) []error {
 		var problems []error
 		for _, k := range sortedKeys(src) {
 			item := reflect.New(dst.Type().Elem()).Elem()
-			problems = append(problems, decodeValue(path+"."+k, mapValue(src, k), item)...)
+			problems = append(problems, decodeValue(path+"."+clip(k), mapValue(src, k), item)...)
 			out.SetMapIndex(reflect.ValueOf(k).Convert(dst.Type().Key()), item)
 		}
 		dst.Set(out)
@@ -194,7 +224,7 @@ func decodeValue(path string, src, dst reflect.Value) []error {
 }
 
 func asString(v reflect.Value) string {
-	if v.Kind() == reflect.String {
+	if v.Kind() == reflect.String && v.Type() != numberType {
 		return v.String()
 	}
 	return ""
@@ -235,6 +265,8 @@ func asFloat(v reflect.Value) (float64, bool) {
 	case v.Type() == numberType:
 		f, err := strconv.ParseFloat(v.String(), 64)
 		return f, err == nil
+	case v.Type() == durationType:
+		return 0, false
 	case v.CanFloat():
 		return v.Float(), true
 	case v.CanInt():
@@ -250,6 +282,8 @@ func describe(v reflect.Value) string {
 	switch {
 	case v.Type() == numberType:
 		return "a number"
+	case v.Type() == durationType:
+		return "a duration"
 	case v.Kind() == reflect.String:
 		return "a string"
 	case v.Kind() == reflect.Bool:
@@ -286,7 +320,7 @@ func snakeCase(name string) string {
 func DidYouMean(got string, valid []string) string {
 	best, bestAt := "", 1+max(2, len(got)/3)
 	for _, v := range valid {
-		if d := editDistance(strings.ToLower(got), strings.ToLower(v), bestAt); d < bestAt {
+		if d := editDistance(strings.ToLower(got), strings.ToLower(v), bestAt); d < bestAt && d < max(len(got), len(v)) {
 			best, bestAt = v, d
 		}
 	}

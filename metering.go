@@ -56,10 +56,14 @@ func ParseMoney(s string) (Money, error) {
 	}
 	frac += strings.Repeat("0", 9-len(frac))
 	var nanos uint64
+	limit := uint64(math.MaxInt64)
+	if negative {
+		limit++
+	}
 	for _, c := range strings.TrimLeft(whole, "0") + frac {
 		hi, lo := bits.Mul64(nanos, 10)
 		sum, carry := bits.Add64(lo, uint64(c-'0'), 0)
-		if hi != 0 || carry != 0 || sum > math.MaxInt64 {
+		if hi != 0 || carry != 0 || sum > limit {
 			return bad("is " + errMoneyRange.Error())
 		}
 		nanos = sum
@@ -86,33 +90,45 @@ func (m Money) IsZero() bool { return m == Money{} }
 
 // Add returns the sum. An InvalidArgument where the currencies differ or the sum does not fit.
 func (m Money) Add(o Money) (Money, error) {
-	switch {
-	case m.IsZero():
-		return o, nil
-	case o.IsZero():
-		return m, nil
-	case m.currency != o.currency:
-		return Money{}, Mark(InvalidArgument, fmt.Errorf("cannot add %v and %v: different currencies", m, o))
+	currency, err := m.common(o)
+	if err != nil {
+		return Money{}, err
 	}
 	sum := m.nanos + o.nanos
 	if (sum > m.nanos) != (o.nanos > 0) && o.nanos != 0 {
 		return Money{}, Mark(InvalidArgument, fmt.Errorf("%v and %v together are %w", m, o, errMoneyRange))
 	}
-	return Money{nanos: sum, currency: m.currency}, nil
+	return Money{nanos: sum, currency: currency}, nil
 }
 
 // Sub returns the difference, under Add's rules.
 func (m Money) Sub(o Money) (Money, error) {
-	if o.nanos == math.MinInt64 {
+	currency, err := m.common(o)
+	if err != nil {
+		return Money{}, err
+	}
+	diff := m.nanos - o.nanos
+	if (diff < m.nanos) != (o.nanos > 0) && o.nanos != 0 {
 		return Money{}, Mark(InvalidArgument, fmt.Errorf("%v less %v is %w", m, o, errMoneyRange))
 	}
-	return m.Add(Money{nanos: -o.nanos, currency: o.currency})
+	return Money{nanos: diff, currency: currency}, nil
+}
+
+// common returns the currency of both; the zero Money has any.
+func (m Money) common(o Money) (string, error) {
+	switch {
+	case m.IsZero():
+		return o.currency, nil
+	case o.IsZero(), m.currency == o.currency:
+		return m.currency, nil
+	}
+	return "", Mark(InvalidArgument, fmt.Errorf("%v and %v are of different currencies", m, o))
 }
 
 // Cmp returns -1, 0 or +1. The zero Money compares as 0 of any currency; an InvalidArgument where currencies differ.
 func (m Money) Cmp(o Money) (int, error) {
-	if m.currency != o.currency && !m.IsZero() && !o.IsZero() {
-		return 0, Mark(InvalidArgument, fmt.Errorf("cannot compare %v and %v: different currencies", m, o))
+	if _, err := m.common(o); err != nil {
+		return 0, err
 	}
 	switch {
 	case m.nanos < o.nanos:
@@ -182,7 +198,8 @@ func NewMeterLine(item, unit string, micros int64, unitPrice Money) (MeterLine, 
 		return MeterLine{}, Mark(InvalidArgument, fmt.Errorf("meter line %s: %d µ%s at %v is %w", item, micros, unit, unitPrice, errMoneyRange))
 	}
 	quo, rem := bits.Div64(hi, lo, million)
-	if rem > million/2 || (rem == million/2 && quo%2 == 1) {
+	up := rem > million/2 || (rem == million/2 && quo%2 == 1)
+	if up && quo <= math.MaxInt64 { // beyond that it is refused anyway, and could wrap round
 		quo++
 	}
 	if quo > math.MaxInt64 {
