@@ -282,7 +282,10 @@ func (s *Sandbox) CopyOut(ctx context.Context, src, localDir string) error {
 		defer root.Close() //nolint:errcheck // nothing was written through it that needs it
 		return pipe(ctx,
 			func(ctx context.Context, w io.Writer) error { return x.CopyOut(ctx, t, src, w) },
-			func(ctx context.Context, r io.Reader) error { return archive.Extract(ctx, r, root, archive.Options{}) })
+			func(ctx context.Context, r io.Reader) error {
+				_, err := archive.Extract(ctx, r, root, archive.ExtractOptions{Links: archive.LeaveOut, Stage: "download"})
+				return err
+			})
 	})
 }
 
