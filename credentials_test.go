@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sand-boxer/sandboxer"
@@ -21,7 +22,7 @@ import (
 const secretText = "s3cr3t-hunter2-0123456789"
 
 // leaks are the ways in which secretText could be printed by mistake.
-func leaks() []string {
+var leaks = sync.OnceValue(func() []string {
 	var decimal, quoted []string
 	for _, b := range []byte(secretText) {
 		decimal = append(decimal, fmt.Sprint(b))
@@ -35,7 +36,7 @@ func leaks() []string {
 		strings.Join(quoted, ", ")[:12], base64.StdEncoding.EncodeToString([]byte(secretText))[:8],
 		fmt.Sprintf("%o", []byte(secretText))[1:12], fmt.Sprintf("%b", []byte(secretText))[1:20],
 	}
-}
+})
 
 // holders put a secret where a host application or an adapter may have it when it prints something bigger.
 func holders() map[string]any {
@@ -170,7 +171,7 @@ func TestSecretInPanics(t *testing.T) {
 		}()
 	}
 	var target sandboxer.Secret
-	err := json.Unmarshal([]byte(`"`+secretText+`"`), &target)
+	err := json.Unmarshal([]byte(`"`+secretText+`"`), &target) //nolint:staticcheck // SA9005: that it does not decode is what is tried
 	if err == nil {
 		t.Error("a secret was decoded from JSON: configuration holds references, not secrets")
 	}

@@ -32,6 +32,7 @@ func mustHandle(t testing.TB, r sandboxer.HandleRef, version int, state any) san
 // goldenHandles are what testdata/handles holds. A file that a release wrote decodes for ever: add files for a new envelope
 // in a directory of its own, never change one that is here.
 func goldenHandles(t *testing.T) map[string]sandboxer.Handle {
+	t.Helper()
 	onHost := ref(12)
 	onHost.Host = "build-1"
 	return map[string]sandboxer.Handle{

@@ -50,7 +50,7 @@ type options struct {
 	Renamed  string `json:"other-name,omitempty"`
 	Omit     string `json:",omitempty"`
 	Hidden   string `json:"-"`
-	private  string
+	private  string //nolint:unused // that no input reaches it is what is tried
 	embedded
 	*Shared
 }
