@@ -21,6 +21,13 @@ formatted() {
 	[ -z "$files" ] || { printf 'gofmt would change:\n%s\n' "$files"; return 1; }
 }
 
+# Tests wait for what they await; time.Sleep is for testing/synctest, where it costs nothing.
+sleepless() {
+	local files
+	files=$(grep -rlF --include='*_test.go' 'time.Sleep(' . | xargs -r grep -LF '"testing/synctest"')
+	[ -z "$files" ] || { printf 'tests sleep outside of testing/synctest:\n%s\n' "$files"; return 1; }
+}
+
 each_module() {
 	local dir code=0
 	for dir in $(modules); do
@@ -32,6 +39,7 @@ each_module() {
 linted() { tool golangci-lint run --config "$ROOT/.golangci.yml" ./...; }
 
 check "gofmt" formatted
+check "sleeps in tests" sleepless
 check "go vet" each_module go vet ./...
 check "go mod tidy" each_module go mod tidy -diff
 check "golangci-lint" each_module linted
