@@ -22,7 +22,10 @@ import (
 type Option func(*options)
 
 type options struct {
-	logger *slog.Logger
+	logger     *slog.Logger
+	boot       uint64
+	format     uint32
+	migrations map[uint32]migration
 }
 
 // WithLogger sets where Open reports what it repaired. Defaults to nowhere.
@@ -41,6 +44,7 @@ type Store struct {
 	state   state // the committing goroutine's
 
 	failure atomic.Pointer[error] // why it refuses to go on
+	stuck   bool                  // bbolt panicked while it wrote, and may hold its locks
 
 	closing  sync.RWMutex // held for reading while db is used
 	closed   bool
@@ -54,7 +58,7 @@ var _ store.Store = (*Store)(nil)
 // was written by a newer version, or it is no store; Internal: it is damaged; PermissionDenied and NotFound as the file
 // system says. A file of an older version is brought up to date.
 func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
-	o := options{logger: slog.New(slog.DiscardHandler)}
+	o := options{logger: slog.New(slog.DiscardHandler), boot: bootID(), format: format, migrations: migrations}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -82,15 +86,18 @@ func open(ctx context.Context, path string, o options) (_ *Store, err error) {
 			s.lock.release()
 		}
 	}()
+	e := &examiner{path: path, log: o.logger, boot: o.boot, format: o.format, migrations: o.migrations}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		if err := create(path, newAbout(format)); err != nil {
+		if err := e.create(newAbout(o.format)); err != nil {
 			return nil, classify(err)
 		}
+	} else if err := e.run(ctx); err != nil {
+		return nil, err
 	}
-	if s.db, err = openBolt(path); err != nil {
+	if s.db, err = openBolt(path, o.boot == 0); err != nil {
 		return nil, classify(err)
 	}
-	if err := s.load(); err != nil {
+	if err := s.begin(o.boot); err != nil {
 		_ = s.db.Close()
 		return nil, err
 	}
@@ -129,8 +136,8 @@ func resolve(path string) (string, error) {
 	return abs, nil
 }
 
-// initialMap is how much of the address space is set aside at once on 64-bit systems, so that the file is rarely mapped
-// anew, which would wait for readers. Windows would make the file that long.
+const pageSize = 4096
+
 func boltOptions() *bolt.Options {
 	o := &bolt.Options{
 		Timeout:        lockTimeout,
@@ -140,22 +147,43 @@ func boltOptions() *bolt.Options {
 		NoStatistics:   true,
 	}
 	if mapAhead && strconv.IntSize == 64 {
+		// Address space, not memory: the file is rarely mapped anew, which would wait for readers.
 		o.InitialMmapSize = 1 << 30
 	}
 	return o
 }
 
-const pageSize = 4096
+// openBolt opens a file that was examined. Unless ordered, a commit writes its pages and its root page and syncs once: the
+// examination finds a commit that the system's end tore, and undoes it. Where it could not tell that from damage, bbolt
+// syncs the pages before it writes the root page.
+func openBolt(path string, ordered bool) (db *bolt.DB, err error) {
+	defer recoverTo(&err)
+	o := boltOptions()
+	o.NoSync = !ordered
+	return bolt.Open(path, 0o600, o)
+}
 
-// load reads what the store knows about itself.
-func (s *Store) load() error {
-	return s.view(func(tx *bolt.Tx) error {
+// begin reads what the store knows about itself and marks the beginning of this process's use of it.
+func (s *Store) begin(boot uint64) error {
+	err := s.view(func(tx *bolt.Tx) error {
 		a, st, err := readMeta(tx)
 		if err != nil {
 			return damaged("%w", err)
 		}
 		s.id, s.state = a.id, st
 		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.state.boot, s.state.sealed = boot, true
+	return s.seal()
+}
+
+// seal commits the state alone.
+func (s *Store) seal() error {
+	return s.update(func(tx *bolt.Tx) (bool, error) {
+		return true, tx.Bucket(bucketMeta).Put(keyState, s.state.encode())
 	})
 }
 
@@ -178,41 +206,17 @@ func (s *Store) Close() error {
 		return s.closeErr
 	}
 	s.closed = true
-	if err := s.db.Close(); err != nil {
+	var err error
+	if s.failed() == nil && !s.state.sealed {
+		s.state.sealed = true
+		err = s.seal()
+	}
+	if !s.stuck {
+		err = errors.Join(err, s.db.Close())
+	}
+	if err != nil {
 		s.closeErr = fmt.Errorf("close store %s: %w", s.path, err)
 	}
 	s.lock.release()
 	return s.closeErr
-}
-
-func (s *Store) failed() error {
-	if err := s.failure.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
-func (s *Store) view(f func(tx *bolt.Tx) error) error {
-	s.closing.RLock()
-	defer s.closing.RUnlock()
-	if s.closed {
-		return errClosed()
-	}
-	if err := s.failed(); err != nil {
-		return err
-	}
-	return s.db.View(f)
-}
-
-// update runs f in a writing transaction and commits it if f says so.
-func (s *Store) update(f func(tx *bolt.Tx) (bool, error)) error {
-	tx, err := s.db.Begin(true)
-	if err != nil {
-		return err
-	}
-	dirty, err := f(tx)
-	if err != nil || !dirty {
-		return errors.Join(err, tx.Rollback())
-	}
-	return tx.Commit()
 }

@@ -141,6 +141,7 @@ func (s *Store) run() {
 // apply commits the batch in one transaction and sets each commit's own result. An error is that of all.
 func (s *Store) apply(batch []*commit) error {
 	next := s.state
+	next.sealed = false
 	err := s.update(func(tx *bolt.Tx) (bool, error) {
 		f := fold{tx: tx, records: tx.Bucket(bucketRecords), state: next, seen: make(map[store.Key]*pending)}
 		for _, c := range batch {

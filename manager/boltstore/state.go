@@ -53,26 +53,38 @@ type state struct {
 	records uint64 // how many there are
 	sum     uint64 // of all records
 	index   uint64 // of all index entries
+
+	// boot is the run of the operating system that the commit was made in, 0 where it is not known: within one, nothing
+	// that was written can get lost.
+	boot   uint64
+	sealed bool // nothing but this was committed since the store was opened, or it was closed behind this
 }
 
+const stateLen = 5*8 + 1
+
 func (s state) encode() []byte {
-	b := make([]byte, 0, 4*8+sumLen)
-	for _, v := range [...]uint64{uint64(s.rev), s.records, s.sum, s.index} {
+	b := make([]byte, 0, stateLen+sumLen)
+	for _, v := range [...]uint64{uint64(s.rev), s.records, s.sum, s.index, s.boot} {
 		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	if s.sealed {
+		b = append(b, 1)
+	} else {
+		b = append(b, 0)
 	}
 	return appendSum(b)
 }
 
 func decodeState(b []byte) (state, error) {
-	b, err := cutSum(b, 4*8)
+	b, err := cutSum(b, stateLen)
 	if err != nil {
 		return state{}, fmt.Errorf("the state of the store: %w", err)
 	}
-	var v [4]uint64
+	var v [5]uint64
 	for i := range v {
 		v[i] = binary.BigEndian.Uint64(b[8*i:])
 	}
-	return state{rev: int64(v[0]), records: v[1], sum: v[2], index: v[3]}, nil
+	return state{rev: int64(v[0]), records: v[1], sum: v[2], index: v[3], boot: v[4], sealed: b[5*8] == 1}, nil
 }
 
 func appendSum(b []byte) []byte {
