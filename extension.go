@@ -53,6 +53,10 @@ const (
 	LabelID    = "sandboxer-id"    // the sandbox's ID
 	LabelName  = "sandboxer-name"  // the attempt's name
 	LabelOwner = "sandboxer-owner" // "<Config.Owner>.<store ID>": only what matches exactly is ever removed
+
+	LabelConsumer = "sandboxer-consumer" // Consumer.ID
+	LabelTenant   = "sandboxer-tenant"   // Consumer.Tenant, where set
+	LabelRun      = "sandboxer-run"      // Consumer.Run, where set
 )
 
 // Target is the subject of every later call; a struct, so that new fields break no adapter.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -144,15 +145,22 @@ func (m Money) String() string {
 	if m.IsZero() {
 		return "0"
 	}
-	n, sign := uint64(m.nanos), ""
+	return string(m.append(nil))
+}
+
+// append is String without fmt: money is written with every record.
+func (m Money) append(b []byte) []byte {
+	n := uint64(m.nanos)
 	if m.nanos < 0 {
-		n, sign = -n, "-"
+		b, n = append(b, '-'), -n
 	}
-	frac := fmt.Sprintf("%09d", n%nanosPerUnit)
-	for len(frac) > 2 && frac[len(frac)-1] == '0' {
-		frac = frac[:len(frac)-1]
+	b = append(strconv.AppendUint(b, n/nanosPerUnit, 10), '.')
+	digits := strconv.AppendUint(make([]byte, 0, 12), nanosPerUnit+n%nanosPerUnit, 10)[1:] // with its leading zeros
+	for len(digits) > 2 && digits[len(digits)-1] == '0' {
+		digits = digits[:len(digits)-1]
 	}
-	return fmt.Sprintf("%s%d.%s %s", sign, n/nanosPerUnit, frac, m.currency)
+	b = append(b, digits...)
+	return append(append(b, ' '), m.currency...)
 }
 
 // MarshalText writes what String does; the zero Money is empty.
@@ -160,7 +168,7 @@ func (m Money) MarshalText() ([]byte, error) {
 	if m.IsZero() {
 		return nil, nil
 	}
-	return []byte(m.String()), nil
+	return m.append(make([]byte, 0, 24)), nil
 }
 
 // UnmarshalText reads what MarshalText wrote.

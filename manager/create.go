@@ -93,7 +93,7 @@ func (m *Manager) join(ctx context.Context, id sandboxer.ID, q asked, minted boo
 		if f.left {
 			return f, nil
 		}
-		if !f.asked.same(q) {
+		if !f.asked.same(&q) {
 			return nil, otherRequest(id)
 		}
 		f.waiters++
@@ -168,7 +168,7 @@ func (m *Manager) existing(ctx context.Context, id sandboxer.ID, q asked) (*reco
 	if err != nil {
 		return nil, nil, err
 	}
-	if !r.Asked.same(q) {
+	if !r.Asked.same(&q) {
 		return nil, nil, wrap("create", r, otherRequest(id))
 	}
 	switch r.State {

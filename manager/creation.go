@@ -120,7 +120,7 @@ func (c *creation) on(ctx context.Context, s *stop, h sandboxer.Host, last bool)
 			N: n, Name: sandboxer.HandleRef{ID: c.r.ID, Attempt: n}.Name(), Profile: s.profile.ID,
 			Extension: s.ext.id, Host: h.ID, Payer: s.payer, StartedAt: now(),
 		},
-		Recipe: s.profile, Place: h.ID,
+		Recipe: &recipe{Profile: s.profile}, Place: h.ID,
 	}
 	a.Recipe.Burst, a.Recipe.Requires = nil, nil // decided by now
 	var expires time.Time

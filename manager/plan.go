@@ -16,7 +16,7 @@ type stop struct {
 	ext     *extension
 	pin     string
 	payer   sandboxer.Payer
-	quote   *sandboxer.MeterQuote
+	quote   *estimate
 	snap    *snapshotRecord // restore this
 }
 
@@ -139,7 +139,7 @@ func (m *Manager) lifetime(q asked, p sandboxer.Profile) time.Duration {
 }
 
 // quote prices p over its lifetime, or over an hour where it has none; nil where nobody bills.
-func (m *Manager) quote(ctx context.Context, x *extension, p sandboxer.Profile) (*sandboxer.MeterQuote, error) {
+func (m *Manager) quote(ctx context.Context, x *extension, p sandboxer.Profile) (*estimate, error) {
 	meter, ok := sandboxer.As[sandboxer.Meterer](x.ext)
 	if !ok {
 		return nil, nil
@@ -148,9 +148,9 @@ func (m *Manager) quote(ctx context.Context, x *extension, p sandboxer.Profile) 
 	if d <= 0 {
 		d = time.Hour
 	}
-	var q sandboxer.MeterQuote
+	var q estimate
 	err := m.call(ctx, sandboxer.Call{Op: sandboxer.OpEstimateCost, Extension: x.id, Profile: p.ID}, func(ctx context.Context) (err error) {
-		q, err = meter.EstimateCost(ctx, p, d)
+		q.MeterQuote, err = meter.EstimateCost(ctx, p, d)
 		return err
 	})
 	if err != nil {
@@ -159,7 +159,7 @@ func (m *Manager) quote(ctx context.Context, x *extension, p sandboxer.Profile) 
 	return &q, nil
 }
 
-func affordable(q *sandboxer.MeterQuote, most sandboxer.Money, who string) error {
+func affordable(q *estimate, most sandboxer.Money, who string) error {
 	if q == nil {
 		return nil
 	}
@@ -234,7 +234,7 @@ func (m *Manager) quotesAt(ctx context.Context, s *stop, q asked) ([]Quote, erro
 	for _, h := range hosts {
 		e := Quote{Profile: s.profile.ID, Extension: s.ext.id, Host: h.ID}
 		if s.quote != nil {
-			e.MeterQuote = *s.quote
+			e.MeterQuote = s.quote.MeterQuote
 		}
 		if q.MaxCost != nil {
 			if err := affordable(s.quote, *q.MaxCost, "CreateRequest.MaxCost"); err != nil {
@@ -265,10 +265,14 @@ func (m *Manager) asked(req sandboxer.CreateRequest) (asked, error) {
 	if err := errors.Join(problems...); err != nil {
 		return asked{}, sandboxer.Refused(sandboxer.InvalidArgument, err)
 	}
-	return asked{
+	q, err := asked{
 		Profile: req.Profile, Consumer: req.Consumer, Inputs: req.Inputs, Host: req.Host, TTL: req.TTL,
 		FromSnapshot: req.FromSnapshot, Labels: req.Labels, MaxCost: req.MaxCost,
-	}, nil
+	}.freeze()
+	if err != nil {
+		return q, sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("CreateRequest.Inputs hold something that does not encode as JSON: %w", err))
+	}
+	return q, nil
 }
 
 const maxTTL = 10 * 365 * 24 * time.Hour

@@ -43,7 +43,7 @@ type record struct {
 	EndedAt   time.Time                `json:"ended_at,omitzero"`
 	Attempts  []attempt                `json:"attempts,omitempty"`
 	Reach     *sandboxer.Reachability  `json:"reach,omitempty"`
-	Quote     *sandboxer.MeterQuote    `json:"quote,omitempty"`
+	Quote     *estimate                `json:"quote,omitempty"`
 	Cost      *sandboxer.MeterReading  `json:"cost,omitempty"` // the last reading, once it has ended
 	Cleanup   *sandboxer.CleanupReport `json:"cleanup,omitempty"`
 	Undying   bool                     `json:"undying,omitempty"`  // paused: the backend's own deadline does not run
@@ -62,22 +62,39 @@ type asked struct {
 	FromSnapshot string             `json:"from_snapshot,omitempty"`
 	Labels       map[string]string  `json:"labels,omitempty"`
 	MaxCost      *sandboxer.Money   `json:"max_cost,omitempty"`
+
+	text []byte // as JSON, once frozen
 }
 
-func (a asked) same(b asked) bool {
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
-	return errX == nil && errY == nil && bytes.Equal(x, y)
+// askedFields are asked without its methods.
+type askedFields asked
+
+// freeze encodes a once and for all: several callers compare with it at the same time.
+func (a asked) freeze() (asked, error) {
+	text, err := json.Marshal((*askedFields)(&a))
+	a.text = text
+	return a, err
 }
+
+// MarshalJSON is the text of freeze.
+func (a *asked) MarshalJSON() ([]byte, error) { return a.text, nil }
+
+// UnmarshalJSON decodes what MarshalJSON wrote.
+func (a *asked) UnmarshalJSON(b []byte) error {
+	a.text = bytes.Clone(b)
+	return json.Unmarshal(b, (*askedFields)(a))
+}
+
+func (a *asked) same(b *asked) bool { return bytes.Equal(a.text, b.text) }
 
 // attempt is one place. What a later call needs is kept with it, so that nothing depends on the registry of today.
 type attempt struct {
 	sandboxer.Attempt
-	Recipe   sandboxer.Profile `json:"recipe,omitzero"` // resolved, with the inputs merged in
-	Handle   sandboxer.Handle  `json:"handle,omitzero"`
-	Place    string            `json:"place,omitempty"`   // the host whose slot it holds
-	Since    time.Time         `json:"since,omitzero"`    // a call begun no later than this may still create it
-	Deadline time.Time         `json:"deadline,omitzero"` // what the backend was told
+	Recipe   *recipe          `json:"recipe,omitempty"` // resolved, with the inputs merged in
+	Handle   sandboxer.Handle `json:"handle,omitzero"`
+	Place    string           `json:"place,omitempty"`   // the host whose slot it holds
+	Since    time.Time        `json:"since,omitzero"`    // a call begun no later than this may still create it
+	Deadline time.Time        `json:"deadline,omitzero"` // what the backend was told
 }
 
 // current is the attempt that has, or may have, a resource; nil where none was begun.
@@ -120,7 +137,10 @@ func (r *record) status() sandboxer.SandboxStatus {
 	s := sandboxer.SandboxStatus{
 		ID: r.ID, Profile: r.Asked.Profile, State: r.State, Reason: r.Reason, Consumer: r.Asked.Consumer,
 		Labels: r.Asked.Labels, CreatedAt: r.CreatedAt, ReadyAt: r.ReadyAt, ExpiresAt: r.ExpiresAt, EndedAt: r.EndedAt,
-		Quote: r.Quote, Cleanup: r.Cleanup, Tries: r.Tries, NextTry: r.NextTry,
+		Cleanup: r.Cleanup, Tries: r.Tries, NextTry: r.NextTry,
+	}
+	if r.Quote != nil {
+		s.Quote = &r.Quote.MeterQuote
 	}
 	if r.State == sandboxer.StateReady || r.State == sandboxer.StatePaused {
 		s.Reachability = r.Reach

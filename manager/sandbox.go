@@ -261,7 +261,7 @@ func (s *Sandbox) CopyIn(ctx context.Context, dst string, src fs.FS) error {
 	return use(ctx, s, sandboxer.OpCopyIn, sandboxer.CapFiles, func(ctx context.Context, x sandboxer.FileTransferer, t sandboxer.Target) error {
 		return pipe(ctx,
 			func(ctx context.Context, w io.Writer) error {
-				_, err := archive.PackFS(ctx, w, src, ".", archive.PackOptions{})
+				_, err := archive.PackFS(ctx, w, src, ".", archive.PackOptions{Stage: "upload"})
 				return err
 			},
 			func(ctx context.Context, r io.Reader) error { return x.CopyIn(ctx, t, dst, r) })

@@ -31,7 +31,7 @@ func (m *Manager) stamp(labels map[string]string, c sandboxer.Consumer) {
 
 func (m *Manager) provisionRequest(r *record, a *attempt, h sandboxer.Host) *sandboxer.ProvisionRequest {
 	return &sandboxer.ProvisionRequest{
-		ID: r.ID, Attempt: a.N, Name: a.Name, Profile: a.Recipe, Inputs: a.Recipe.Inputs, Host: h,
+		ID: r.ID, Attempt: a.N, Name: a.Name, Profile: a.Recipe.Profile, Inputs: a.Recipe.Inputs, Host: h,
 		Consumer: r.Asked.Consumer, Labels: m.labels(r, a), ExpiresAt: a.Deadline,
 		Secret:     m.watchKey(a.Extension, a.Payer).secret,
 		Checkpoint: func(context.Context, sandboxer.Handle) error { return nil },

@@ -212,7 +212,7 @@ func (t *try) settle(ctx context.Context, begun time.Time, cause error) (found s
 	if !ok {
 		return sandboxer.Handle{}, false
 	}
-	ctx, cancel := context.WithTimeout(ctx, t.c.m.readyTimeout(t.a.Recipe))
+	ctx, cancel := context.WithTimeout(ctx, t.c.m.readyTimeout(t.a.Recipe.Profile))
 	defer cancel()
 	for tries := 0; ctx.Err() == nil; tries++ {
 		h, err := t.c.m.find(ctx, finder, t.c.r, t.a, t.host)
@@ -233,7 +233,7 @@ func (t *try) settle(ctx context.Context, begun time.Time, cause error) (found s
 }
 
 func (t *try) waitReady(ctx context.Context) (reach sandboxer.Reachability, err error) {
-	most := t.c.m.readyTimeout(t.a.Recipe)
+	most := t.c.m.readyTimeout(t.a.Recipe.Profile)
 	late := fmt.Errorf("not ready within %v; raise ready_timeout of %s if it needs longer", most, t.a.Profile)
 	ctx, cancel := context.WithTimeoutCause(ctx, most, sandboxer.Mark(sandboxer.DeadlineExceeded, late))
 	defer cancel()
