@@ -50,7 +50,7 @@ func build(path string, a about, fill func(*bolt.DB) error) (err error) {
 func (e *examiner) create(a about) error {
 	return build(e.path, a, func(db *bolt.DB) error {
 		return db.Update(func(tx *bolt.Tx) error {
-			return tx.Bucket(bucketMeta).Put(keyState, state{boot: e.boot, sealed: true}.encode())
+			return state{boot: e.boot, sealed: true}.put(tx)
 		})
 	})
 }

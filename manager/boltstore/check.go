@@ -42,7 +42,7 @@ func check(ctx context.Context, r io.ReaderAt, size int64, m *root, known uint32
 	case !ok:
 		return nil, t.bad(m.page, "a bucket is missing")
 	}
-	if err := c.checkMeta(t, m.page, meta); err != nil {
+	if err := c.checkMeta(t, m.page, m.tx, meta); err != nil {
 		return nil, err
 	}
 	if c.about.format > known {
@@ -54,7 +54,7 @@ func check(ctx context.Context, r io.ReaderAt, size int64, m *root, known uint32
 	return c, c.checkAll(t, m.page, buckets)
 }
 
-func (c *content) checkMeta(t *tree, page uint64, bucket []byte) error {
+func (c *content) checkMeta(t *tree, page, tx uint64, bucket []byte) error {
 	values := make(map[string][]byte)
 	err := t.bucket(page, bucket, func(_ uint64, _ uint32, key, value []byte) error {
 		values[string(key)] = bytes.Clone(value)
@@ -68,6 +68,9 @@ func (c *content) checkMeta(t *tree, page uint64, bucket []byte) error {
 	}
 	if c.state, err = decodeState(values[string(keyState)]); err != nil {
 		return t.bad(page, "%v", err)
+	}
+	if c.state.tx != tx {
+		return t.bad(page, "it was written by commit %d and should be of commit %d: it is old", c.state.tx, tx)
 	}
 	return nil
 }

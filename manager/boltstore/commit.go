@@ -247,7 +247,7 @@ func (f *fold) flush() error {
 			return err
 		}
 	}
-	return f.tx.Bucket(bucketMeta).Put(keyState, f.state.encode())
+	return f.state.put(f.tx)
 }
 
 func (f *fold) reindex(index *bolt.Bucket, p *pending) error {

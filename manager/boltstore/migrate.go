@@ -33,13 +33,12 @@ func (e *examiner) migrate(from uint32) error {
 				return fmt.Errorf("bringing it from version %d to %d: %w", v, v+1, err)
 			}
 		}
-		meta := tx.Bucket(bucketMeta)
-		a, err := decodeAbout(meta.Get(keyAbout))
+		a, st, err := readMeta(tx)
 		if err != nil {
 			return err
 		}
 		a.format = e.format
-		return meta.Put(keyAbout, a.encode())
+		return errors.Join(st.put(tx), tx.Bucket(bucketMeta).Put(keyAbout, a.encode()))
 	})
 	if err == nil {
 		e.log.Info("store: brought up to date", "path", e.path, "from", from, "to", e.format)

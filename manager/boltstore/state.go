@@ -54,17 +54,20 @@ type state struct {
 	sum     uint64 // of all records
 	index   uint64 // of all index entries
 
+	// tx is the transaction that wrote this. Pages of an older one, where a newer one should have written, can be in
+	// perfect order: only this tells.
+	tx uint64
 	// boot is the run of the operating system that the commit was made in, 0 where it is not known: within one, nothing
 	// that was written can get lost.
 	boot   uint64
 	sealed bool // nothing but this was committed since the store was opened, or it was closed behind this
 }
 
-const stateLen = 5*8 + 1
+const stateLen = 6*8 + 1
 
 func (s state) encode() []byte {
 	b := make([]byte, 0, stateLen+sumLen)
-	for _, v := range [...]uint64{uint64(s.rev), s.records, s.sum, s.index, s.boot} {
+	for _, v := range [...]uint64{uint64(s.rev), s.records, s.sum, s.index, s.tx, s.boot} {
 		b = binary.BigEndian.AppendUint64(b, v)
 	}
 	if s.sealed {
@@ -80,11 +83,11 @@ func decodeState(b []byte) (state, error) {
 	if err != nil {
 		return state{}, fmt.Errorf("the state of the store: %w", err)
 	}
-	var v [5]uint64
+	var v [6]uint64
 	for i := range v {
 		v[i] = binary.BigEndian.Uint64(b[8*i:])
 	}
-	return state{rev: int64(v[0]), records: v[1], sum: v[2], index: v[3], boot: v[4], sealed: b[5*8] == 1}, nil
+	return state{rev: int64(v[0]), records: v[1], sum: v[2], index: v[3], tx: v[4], boot: v[5], sealed: b[6*8] == 1}, nil
 }
 
 func appendSum(b []byte) []byte {
@@ -132,6 +135,12 @@ func (s *state) addTags(r *store.Record, sign int) {
 			s.index -= v
 		}
 	}
+}
+
+// put writes s in tx.
+func (s state) put(tx *bolt.Tx) error {
+	s.tx = uint64(tx.ID())
+	return tx.Bucket(bucketMeta).Put(keyState, s.encode())
 }
 
 func readMeta(tx *bolt.Tx) (about, state, error) {
