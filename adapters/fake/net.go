@@ -53,7 +53,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-func (w *world) listen(port int) (*listener, error) {
+func (w *world) listen(port int) (net.Listener, error) {
 	if port < 1 || port > 65535 {
 		return nil, fmt.Errorf("port %d is not between 1 and 65535", port)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/fake/internal/memfs"
+	"github.com/sand-boxer/sandboxer/adapters/fake/internal/shell"
 )
 
 // Workspace is where relative paths lead in a fake sandbox.
@@ -20,6 +21,7 @@ type world struct {
 	jobs sync.WaitGroup
 
 	mu        sync.Mutex
+	sys       *shell.System
 	over      bool
 	listeners map[int]*listener
 }
@@ -71,6 +73,16 @@ func (w *world) begin() bool {
 	}
 	w.jobs.Add(1)
 	return true
+}
+
+// system is the process table of the sandbox called name.
+func (w *world) system(name string) *shell.System {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.sys == nil {
+		w.sys = &shell.System{FS: w.fs, Name: name, Listen: w.listen}
+	}
+	return w.sys
 }
 
 // end tells everything inside to stop.
