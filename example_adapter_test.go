@@ -13,15 +13,35 @@ import (
 	"github.com/sand-boxer/sandboxer/registry"
 )
 
-// shed is the backend of this example: a service that keeps boxes by name.
+// shed is the backend of this example: a service that keeps boxes by name, and remembers for its bills those that are gone.
 type shed struct {
 	mu    sync.Mutex
 	boxes map[string]box
 }
 
 type box struct {
-	number int
-	owner  string
+	number   int
+	owner    string
+	from, to time.Time // to: zero while it exists
+}
+
+// get returns the box of that name, and whether it exists now.
+func (s *shed) get(name string) (box, bool) {
+	b, known := s.boxes[name]
+	return b, known && b.to.IsZero()
+}
+
+// live returns the names of the boxes that exist.
+func (s *shed) live() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for name := range s.boxes {
+		if _, exists := s.get(name); exists {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // docs:begin inputs
@@ -110,12 +130,12 @@ func (x *shedExtension) Provision(ctx context.Context, req *sandboxer.ProvisionR
 	}
 	x.backend.mu.Lock()
 	defer x.backend.mu.Unlock()
-	b, exists := x.backend.boxes[req.Name]
+	b, exists := x.backend.get(req.Name)
 	switch {
 	case exists && b.owner != req.Labels[sandboxer.LabelOwner]:
 		return sandboxer.Handle{}, sandboxer.Refused(sandboxer.AlreadyExists, fmt.Errorf("a box called %s belongs to %s", req.Name, b.owner))
 	case !exists:
-		b = box{number: len(x.backend.boxes) + 1, owner: req.Labels[sandboxer.LabelOwner]}
+		b = box{number: len(x.backend.boxes) + 1, owner: req.Labels[sandboxer.LabelOwner], from: time.Now()}
 		x.backend.boxes[req.Name] = b
 	}
 	return req.Handle(shedStateVersion, shedState{Number: b.number}) // the same for the same name
@@ -130,7 +150,9 @@ func (x *shedExtension) WaitReady(_ context.Context, t sandboxer.Target) (sandbo
 	if err := t.Handle.State(&s); err != nil {
 		return sandboxer.Reachability{}, err
 	}
-	if _, exists := x.lookUp(t); !exists {
+	x.backend.mu.Lock()
+	defer x.backend.mu.Unlock()
+	if _, exists := x.backend.get(t.Handle.Ref().Name()); !exists {
 		return sandboxer.Reachability{}, sandboxer.Mark(sandboxer.NotFound, fmt.Errorf("the box %s is gone", t.Handle.Ref().Name()))
 	}
 	return sandboxer.Reachability{Endpoints: []sandboxer.Endpoint{
@@ -146,29 +168,23 @@ func (x *shedExtension) Teardown(_ context.Context, t sandboxer.Target) (sandbox
 	name := t.Handle.Ref().Name() // all that is certain: the handle may be without state
 	x.backend.mu.Lock()
 	defer x.backend.mu.Unlock()
-	b, exists := x.backend.boxes[name]
+	b, exists := x.backend.get(name)
 	if owner, known := t.Labels[sandboxer.LabelOwner]; !exists || (known && b.owner != owner) {
 		return sandboxer.CleanupReport{}, nil // gone already, or somebody else's: success
 	}
-	delete(x.backend.boxes, name)
+	b.to = time.Now()
+	x.backend.boxes[name] = b
 	return sandboxer.CleanupReport{Removed: []string{"box " + name}}, nil
 }
 
 // docs:end
-
-func (x *shedExtension) lookUp(t sandboxer.Target) (box, bool) {
-	x.backend.mu.Lock()
-	defer x.backend.mu.Unlock()
-	b, exists := x.backend.boxes[t.Handle.Ref().Name()]
-	return b, exists
-}
 
 // docs:begin find
 
 func (x *shedExtension) Find(_ context.Context, req *sandboxer.ProvisionRequest, _ time.Time) (sandboxer.Handle, error) {
 	x.backend.mu.Lock()
 	defer x.backend.mu.Unlock()
-	b, exists := x.backend.boxes[req.Name]
+	b, exists := x.backend.get(req.Name)
 	if !exists || b.owner != req.Labels[sandboxer.LabelOwner] {
 		return sandboxer.Handle{}, sandboxer.Mark(sandboxer.NotFound, errors.New("there is no such box, nor will there be"))
 	}
@@ -179,30 +195,38 @@ func (x *shedExtension) Find(_ context.Context, req *sandboxer.ProvisionRequest,
 
 // docs:begin meter
 
-var shedRate = "0.0001 USD" // a box-second
+const shedRate = "0.0001 USD" // a box-second, from the price list of 2026-11-01
 
-func shedPrice(from, to time.Time) ([]sandboxer.MeterLine, sandboxer.Money, error) {
+func shedPrice(d time.Duration) ([]sandboxer.MeterLine, sandboxer.Money, error) {
 	rate, err := sandboxer.ParseMoney(shedRate)
 	if err != nil {
 		return nil, sandboxer.Money{}, err
 	}
-	line, err := sandboxer.NewMeterLine("box", "box-second", to.Sub(from).Microseconds(), rate)
+	line, err := sandboxer.NewMeterLine("box", "box-second", d.Microseconds(), rate)
 	return []sandboxer.MeterLine{line}, line.Amount, err
 }
 
 func (x *shedExtension) EstimateCost(_ context.Context, _ sandboxer.Profile, d time.Duration) (sandboxer.MeterQuote, error) {
-	lines, total, err := shedPrice(time.Time{}, time.Time{}.Add(d))
+	lines, total, err := shedPrice(d)
 	return sandboxer.MeterQuote{Lines: lines, Total: total, For: d, PriceList: "shed 2026-11-01"}, err
 }
 
-// docs:end
-
 func (x *shedExtension) MeterActual(_ context.Context, t sandboxer.Target) (sandboxer.MeterReading, error) {
-	_, exists := x.lookUp(t)
-	now := time.Now()
-	lines, total, err := shedPrice(now, now)
-	return sandboxer.MeterReading{From: now, To: now, Lines: lines, Total: total, Final: !exists}, err
+	x.backend.mu.Lock()
+	defer x.backend.mu.Unlock()
+	b, known := x.backend.boxes[t.Handle.Ref().Name()]
+	if owner, asked := t.Labels[sandboxer.LabelOwner]; !known || (asked && b.owner != owner) {
+		return sandboxer.MeterReading{Final: true}, nil // it never was, and so it cost nothing
+	}
+	final := !b.to.IsZero()
+	if !final {
+		b.to = time.Now()
+	}
+	lines, total, err := shedPrice(b.to.Sub(b.from))
+	return sandboxer.MeterReading{From: b.from, To: b.to, Lines: lines, Total: total, Final: final}, err
 }
+
+// docs:end
 
 // An adapter of one's own: registered, used through a Manager, and taken down.
 func Example_adapter() {
@@ -229,7 +253,7 @@ func Example_adapter() {
 		fmt.Println(status.ID, status.State, status.Reachability.Endpoints[0].URL, "for at most", status.Quote.Total)
 		return nil
 	})
-	fmt.Println(len(backend.boxes), "left", err)
+	fmt.Println(len(backend.live()), "left", err)
 
 	request.Inputs = sandboxer.Inputs{"templat": "x"}
 	request.ID = ""
