@@ -60,6 +60,7 @@ func (t *try) run(ctx context.Context) error {
 		err = sandboxer.Mark(codeOr(cause, sandboxer.CodeOf(ctx.Err())), cause)
 	}
 	if !clean {
+		err = sandboxer.Mark(sandboxer.CodeOf(err), err) // something was created: no refusal, whatever the backend called it
 		cleanup, cancel := t.c.m.detach(ctx)
 		defer cancel()
 		muts, cleanupErr := t.c.m.remove(cleanup, t.c.r, t.a, err)
@@ -173,7 +174,7 @@ func (t *try) again(ctx context.Context, tries int, err error) bool {
 	if !t.last || tries >= t.c.m.cfg.Retries {
 		return false
 	}
-	wait := jittered(100*time.Millisecond<<tries, 2*time.Second)
+	wait := jittered(100*time.Millisecond<<min(tries, 10), 2*time.Second)
 	if hint := sandboxer.RetryAfterOf(err); hint > maxHint {
 		return false // the caller is told how long, and has better things to do
 	} else if hint > 0 {
@@ -262,6 +263,7 @@ func (t *try) ready(ctx context.Context, reach sandboxer.Reachability) error {
 		r.ExpiresAt = reach.ExpiresAt.UTC()
 	}
 	if err := t.c.m.save(ctx, "C2", r); err != nil {
+		r.ReadyAt, r.Reach = time.Time{}, nil // nobody was given it: it ends as failed
 		return fmt.Errorf("the sandbox was ready, but that could not be stored: %w", err)
 	}
 	return nil
