@@ -69,7 +69,7 @@ func TestHostile(t *testing.T) {
 			start := time.Now()
 			_, err := registry.New(registry.WithYAML("a.yaml", []byte(tt.doc)))
 			took := time.Since(start)
-			if took > 10*time.Second { // a second and less, where nothing else runs
+			if took > time.Minute { // a second and less, where nothing else runs and without the race detector
 				t.Errorf("took %v", took)
 			}
 			if sandboxer.CodeOf(err) != sandboxer.InvalidArgument {

@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"sync"
+
 	"github.com/sand-boxer/sandboxer"
 )
 
@@ -51,8 +53,8 @@ func (m Manifest) offers(least sandboxer.IsolationLevel) bool {
 	return false
 }
 
-// manifestKeys is the format of a manifest.
-func manifestKeys() []key[Manifest] {
+// manifestKeys is the format of a manifest. The tables are built once, when first needed, and never change.
+var manifestKeys = sync.OnceValue(func() []key[Manifest] {
 	return []key[Manifest]{
 		{
 			name: "id", required: true,
@@ -89,9 +91,9 @@ func manifestKeys() []key[Manifest] {
 			decode: dataInto(func(m *Manifest) *sandboxer.Inputs { return &m.Config }),
 		},
 	}
-}
+})
 
-func capabilityKeys() []key[Manifest] {
+var capabilityKeys = sync.OnceValue(func() []key[Manifest] {
 	isolation := setShape(enumShape(sandboxer.IsolationLevels()))
 	isolation["minItems"] = 1
 	return []key[Manifest]{
@@ -111,9 +113,9 @@ func capabilityKeys() []key[Manifest] {
 			decode: listInto(func(m *Manifest) *[]sandboxer.Capability { return &m.Capabilities.Features }),
 		},
 	}
-}
+})
 
-func inputKeys() []key[Manifest] {
+var inputKeys = sync.OnceValue(func() []key[Manifest] {
 	names := setShape(textShape(inputPattern)).orEmpty()
 	return []key[Manifest]{
 		{
@@ -127,7 +129,7 @@ func inputKeys() []key[Manifest] {
 			decode: listInto(func(m *Manifest) *[]string { return &m.Inputs.Optional }),
 		},
 	}
-}
+})
 
 func handlerInto(d *decoder, at path, n *node, m *Manifest) {
 	s, ok := d.text(at, n)

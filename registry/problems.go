@@ -102,8 +102,13 @@ type path []any
 func (p path) with(step any) path { return append(slices.Clip(p), step) }
 
 func (p path) String() string {
+	const most = 10
 	var b strings.Builder
-	for _, step := range p {
+	for i, step := range p {
+		if i == most {
+			b.WriteString("…")
+			break
+		}
 		switch step := step.(type) {
 		case int:
 			b.WriteString("[" + strconv.Itoa(step) + "]")

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"sync"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
@@ -9,7 +10,7 @@ import (
 const maxGPUs = 1024
 
 // profileKeys is the format of a profile.
-func profileKeys() []key[sandboxer.Profile] {
+var profileKeys = sync.OnceValue(func() []key[sandboxer.Profile] {
 	type profile = sandboxer.Profile
 	return []key[profile]{
 		{
@@ -83,9 +84,9 @@ func profileKeys() []key[sandboxer.Profile] {
 			decode: labelsInto(func(p *profile) *map[string]string { return &p.Labels }),
 		},
 	}
-}
+})
 
-func resourceKeys() []key[sandboxer.Resources] {
+var resourceKeys = sync.OnceValue(func() []key[sandboxer.Resources] {
 	type resources = sandboxer.Resources
 	return []key[resources]{
 		{
@@ -111,9 +112,9 @@ func resourceKeys() []key[sandboxer.Resources] {
 			},
 		},
 	}
-}
+})
 
-func burstKeys() []key[sandboxer.BurstPolicy] {
+var burstKeys = sync.OnceValue(func() []key[sandboxer.BurstPolicy] {
 	type policy = sandboxer.BurstPolicy
 	to := shape{"type": "array", "minItems": 1, "items": shape{"anyOf": []any{
 		textShape(idPattern(profileKind)), mappingShape(targetKeys()),
@@ -140,9 +141,9 @@ func burstKeys() []key[sandboxer.BurstPolicy] {
 			decode: parsedInto(func(b *policy) *time.Duration { return &b.Within }, parseDuration),
 		},
 	}
-}
+})
 
-func targetKeys() []key[sandboxer.BurstTarget] {
+var targetKeys = sync.OnceValue(func() []key[sandboxer.BurstTarget] {
 	type target = sandboxer.BurstTarget
 	return []key[target]{
 		{
@@ -156,7 +157,7 @@ func targetKeys() []key[sandboxer.BurstTarget] {
 			decode: labelsInto(func(t *target) *map[string]string { return &t.Inputs }),
 		},
 	}
-}
+})
 
 // targetsInto decodes burst.to: profile ids, mappings with profile and inputs, or both mixed.
 func targetsInto(d *decoder, at path, n *node, b *sandboxer.BurstPolicy) {

@@ -143,8 +143,12 @@ func (r *Registry) Resolve(profile string, in sandboxer.Inputs) (sandboxer.Profi
 		}
 	}
 	if len(wrong) > 0 {
+		gap := " "
+		if len(wrong) > 1 {
+			gap = "\n"
+		}
 		return sandboxer.Profile{}, sandboxer.Refused(sandboxer.InvalidArgument,
-			fmt.Errorf("the inputs do not fit %s: %w", profile, errors.Join(wrong...)))
+			fmt.Errorf("the inputs do not fit %s:%s%w", profile, gap, errors.Join(wrong...)))
 	}
 	return p, nil
 }
