@@ -109,8 +109,20 @@ func (c *creation) clean() bool {
 // stateBetween marks a record in memory whose last attempt is closed and whose next is not open. It is never stored.
 const stateBetween sandboxer.State = "between attempts"
 
-// on tries one host.
+// on tries one host. Where the attempt's name was taken as an ID in the last moment, the next name is.
 func (c *creation) on(ctx context.Context, s *stop, h sandboxer.Host, last bool) error {
+	err := errNameTaken
+	for tries := 0; errors.Is(err, errNameTaken) && tries < 10; tries++ {
+		err = c.attempt(ctx, s, h, last)
+	}
+	return err
+}
+
+// errNameTaken: an ID that is the attempt's name, or whose attempt's name is this ID, came into the store meanwhile.
+var errNameTaken = sandboxer.Refused(sandboxer.Aborted, errors.New("other sandboxes take the names of its attempts; try again, with an ID of NewID"))
+
+// attempt opens one attempt at one host and makes it ready.
+func (c *creation) attempt(ctx context.Context, s *stop, h sandboxer.Host, last bool) error {
 	guards, n, err := c.number(ctx)
 	if err != nil {
 		return err
@@ -162,10 +174,12 @@ func (c *creation) on(ctx context.Context, s *stop, h sandboxer.Host, last bool)
 func (c *creation) notOpened(s *stop, h sandboxer.Host, err error) error {
 	var se *store.Error
 	switch {
-	case errors.As(err, &se) && se.Key.Kind == kindPlace:
+	case errors.As(err, &se) && se.Key.Kind == kindPlace && errors.Is(err, sandboxer.ResourceExhausted):
 		full := sandboxer.Refused(sandboxer.ResourceExhausted, fmt.Errorf("host %s is full (%d sandboxes)", h.ID, h.MaxSandboxes))
 		c.skipped(s.profile.ID, s.ext.id, h.ID, full)
 		return full
+	case se != nil && se.Key.Kind == kindSandbox && se.Key != sandboxKey(c.r.ID) && errors.Is(err, sandboxer.Aborted):
+		return errNameTaken
 	case errors.Is(err, sandboxer.Aborted):
 		return errRaced
 	}
