@@ -157,3 +157,14 @@ func TestTakes(t *testing.T) {
 		}
 	}
 }
+
+// TestManyInputs: inputs that were made to fill a store are refused without being walked to the end.
+func TestManyInputs(t *testing.T) {
+	t.Parallel()
+	wide := make([]int, 1<<20)
+	_, err := mustNew(t, adapters(), yamlDoc("a", ext("ext.a", "")), yamlDoc("b", "id: profile.a\nextension: ext.a\n")).
+		Resolve("profile.a", sandboxer.Inputs{"a": wide, "b": map[string][]int{"x": wide, "y": wide}})
+	if sandboxer.CodeOf(err) != sandboxer.InvalidArgument || strings.Count(err.Error(), "more than 20000 values") != 1 {
+		t.Errorf("got %.300v", err)
+	}
+}

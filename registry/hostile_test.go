@@ -28,6 +28,7 @@ func bomb(levels int) string {
 
 // TestHostile: documents that were made to exhaust a reader are refused quickly.
 func TestHostile(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct{ doc, want string }{
 		"too large":          {fill("id: ext.a\n#", "x") + strings.Repeat("x", 100), "a.yaml:1:1: the document has more than 1048576 bytes"},
 		"alias bomb":         {bomb(60), "values, with aliases written out"},
@@ -66,6 +67,7 @@ func TestHostile(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			start := time.Now()
 			_, err := registry.New(registry.WithYAML("a.yaml", []byte(tt.doc)))
 			took := time.Since(start)

@@ -53,8 +53,13 @@ func WithFS(fsys fs.FS) Option {
 			b.add(place{src: b.source(prefix + "WithFS")}, "the file system is nil")
 			return
 		}
-		b.readFolder(fsys, prefix, "extensions", manifestKind)
-		b.readFolder(fsys, prefix, "profiles", profileKind)
+		found := b.readFolder(fsys, prefix, "extensions", manifestKind)
+		if b.readFolder(fsys, prefix, "profiles", profileKind) || found {
+			return
+		}
+		if _, err := fs.Stat(fsys, "."); errors.Is(err, fs.ErrNotExist) { // a mistyped directory, not an empty one
+			b.add(place{src: b.source(prefix + "WithFS")}, "the file system cannot be read: %v", err)
+		}
 	}
 }
 
@@ -101,15 +106,15 @@ func kindOfFile(name string) (kind docKind, id string) {
 	return "", ""
 }
 
-// readFolder reads the documents of one folder.
-func (b *builder) readFolder(fsys fs.FS, prefix, folder string, kind docKind) {
+// readFolder reads the documents of one folder and reports whether there is one.
+func (b *builder) readFolder(fsys fs.FS, prefix, folder string, kind docKind) bool {
 	entries, err := fs.ReadDir(fsys, folder)
 	if errors.Is(err, fs.ErrNotExist) {
-		return
+		return false
 	}
 	if err != nil {
 		b.add(place{src: b.source(prefix + folder)}, "the folder cannot be read: %v", err)
-		return
+		return true
 	}
 	for _, entry := range entries {
 		name := entry.Name()
@@ -129,6 +134,7 @@ func (b *builder) readFolder(fsys fs.FS, prefix, folder string, kind docKind) {
 		}
 		b.readYAML(src, kind, id, data)
 	}
+	return true
 }
 
 // misnamed says what is wrong with the name of a file that looks as if it was meant to be read.

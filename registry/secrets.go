@@ -26,7 +26,8 @@ var secretShapes = []struct {
 	{"an npm token", regexp.MustCompile(`\bnpm_[A-Za-z0-9]{36}`)},
 	{"a Docker token", regexp.MustCompile(`\bdckr_(?:pat|oat)_[A-Za-z0-9_-]{20,}`)},
 	{"a JSON Web Token", regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.`)},
-	{"a URL with a password", regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@?#]*:[^/\s@$?#][^/\s@]*@`)},
+	// Only where such URLs lead to servers of others: postgres://postgres:postgres@db in a test's settings is no secret.
+	{"a URL with a password", regexp.MustCompile(`(?i)\b(?:https?|git|git\+https?|ssh|ftps?)://[^/\s:@?#]*:[^/\s@$?#][^/\s@]*@`)},
 }
 
 // secretShape says what kind of secret s contains, or "".

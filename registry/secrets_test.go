@@ -24,6 +24,29 @@ func TestSecretsStayHidden(t *testing.T) {
 	}
 }
 
+// TestSecretShapes: known keys are refused under any name, and what only looks a little like them is taken.
+func TestSecretShapes(t *testing.T) {
+	t.Parallel()
+	rest := strings.Repeat("a1B2", 12)
+	for value, refused := range map[string]bool{
+		"e2b_0123456789abcdef0123": true, "sk-" + rest: true, "sk-ant-api03-" + rest: true, "sk_live_" + rest: true, "ghp_" + rest: true, "github_pat_" + rest: true,
+		"glpat-" + rest: true, "xoxb-1234567890-abc": true, "AKIAIOSFODNN7EXAMPLE": true, "AIza" + rest[:35]: true, "ak-" + rest[:22]: true, "as-" + rest[:22]: true,
+		"hf_" + rest: true, "npm_" + rest: true, "dckr_pat_" + rest: true, "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.": true,
+		"-----BEGIN RSA PRIVATE KEY-----": true, "-----BEGIN PRIVATE KEY-----": true, "https://u:p@example.com/": true, "HTTPS://:p@example.com": true,
+		"-----BEGIN CERTIFICATE-----": false, "task-" + rest: false, "https://user@example.com/": false, "https://example.com:8080/a@b": false,
+		"https://u:$TOKEN@example.com": false, "ssh://git@example.com:22/r.git": false, "git@example.com:r.git": false, "e2b_base": false,
+		"postgres://postgres:postgres@db:5432/app": false, "sk-learn": false, "as-is": false,
+	} {
+		_, err := registry.New(adapters(), yamlDoc("mine", ext("ext.a", "config:\n  text: |\n    before "+value+" behind\n")))
+		if (err != nil) != refused {
+			t.Errorf("%q: got %v, want refused %v", value, err, refused)
+		}
+		if err != nil && strings.Contains(err.Error(), value) {
+			t.Errorf("%q is shown in %v", value, err)
+		}
+	}
+}
+
 func TestSecretNames(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]bool{

@@ -3,6 +3,8 @@ package registry_test
 import (
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -102,6 +104,11 @@ func TestSources(t *testing.T) {
 		"nil everywhere": {
 			opts: []registry.Option{nil, registry.WithFS(nil), registry.WithYAML("x", nil)},
 			want: []string{"option 1: is nil", "WithFS: the file system is nil", "x:1:1: the document is empty"},
+		},
+		"an empty directory": {opts: []registry.Option{registry.WithFS(os.DirFS(t.TempDir()))}},
+		"a directory that does not exist": {
+			opts: []registry.Option{registry.WithFS(os.DirFS(filepath.Join(t.TempDir(), "typo")))},
+			want: []string{"WithFS: the file system cannot be read: "},
 		},
 		"no regular file": {
 			opts: []registry.Option{registry.WithFS(fstest.MapFS{"extensions/ext.a.yaml": {Mode: fs.ModeNamedPipe}})},
