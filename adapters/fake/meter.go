@@ -58,21 +58,24 @@ func lines(cpu, memory, used int64) ([]sandboxer.MeterLine, sandboxer.Money, err
 	}
 	used /= 1000 // microseconds
 	items := []struct {
-		item, unit string
-		micros     int64
-		price      int64
+		item, unit     string
+		a, b, c, price int64 // a*b/c millionths of unit
 	}{
-		{"flat", "sandbox", 1_000_000, flatNanos},
-		{"cpu", "vcpu-second", mulDiv(used, cpu, 1000), cpuNanos},
-		{"memory", "gib-second", mulDiv(used, memory, 1<<30), memoryNanos},
+		{"flat", "sandbox", 1, 1_000_000, 1, flatNanos},
+		{"cpu", "vcpu-second", used, cpu, 1000, cpuNanos},
+		{"memory", "gib-second", used, memory, 1 << 30, memoryNanos},
 	}
 	var out []sandboxer.MeterLine
 	for _, i := range items {
+		micros, err := scale(i.a, i.b, i.c)
+		if err != nil {
+			return nil, sandboxer.Money{}, err
+		}
 		price, err := sandboxer.NewMoney(i.price, "USD")
 		if err != nil {
 			return nil, sandboxer.Money{}, err
 		}
-		l, err := sandboxer.NewMeterLine(i.item, i.unit, i.micros, price)
+		l, err := sandboxer.NewMeterLine(i.item, i.unit, micros, price)
 		if err != nil {
 			return nil, sandboxer.Money{}, err
 		}
@@ -82,14 +85,17 @@ func lines(cpu, memory, used int64) ([]sandboxer.MeterLine, sandboxer.Money, err
 	return out, total, err
 }
 
-// mulDiv is a*b/c without overflow between, and at most MaxInt64.
-func mulDiv(a, b, c int64) int64 {
-	hi, lo := bits.Mul64(uint64(max(a, 0)), uint64(max(b, 0)))
-	if hi >= uint64(c) {
-		return math.MaxInt64
+// scale is a*b/c, exact up to the fraction that it drops.
+func scale(a, b, c int64) (int64, error) {
+	if a >= 0 && b >= 0 {
+		hi, lo := bits.Mul64(uint64(a), uint64(b))
+		if hi < uint64(c) {
+			if q, _ := bits.Div64(hi, lo, uint64(c)); q <= math.MaxInt64 {
+				return int64(q), nil
+			}
+		}
 	}
-	q, _ := bits.Div64(hi, lo, uint64(c))
-	return int64(min(q, math.MaxInt64))
+	return 0, sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("a quantity of %d times %d cannot be priced: it is negative or too much", a, b))
 }
 
 // EstimateCost prices a sandbox of p that lives for d and is never paused.
