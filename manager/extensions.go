@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
-	"github.com/sand-boxer/sandboxer/manager/internal/crash"
+	"github.com/sand-boxer/sandboxer/internal/crash"
 	"github.com/sand-boxer/sandboxer/registry"
 )
 
@@ -180,5 +180,5 @@ func (m *Manager) call(ctx context.Context, c sandboxer.Call, f func(context.Con
 }
 
 func callOf(op sandboxer.Op, r *record, a *attempt) sandboxer.Call {
-	return sandboxer.Call{Op: op, Extension: a.Extension, Host: a.Host, ID: r.ID, Attempt: a.N, Profile: a.Profile, Consumer: r.Asked.Consumer}
+	return sandboxer.Call{Op: op, Extension: a.Extension, Host: a.Host, ID: a.id(r), Attempt: a.N, Profile: a.Profile, Consumer: r.Asked.Consumer}
 }

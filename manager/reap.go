@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/manager/store"
-	"github.com/sand-boxer/sandboxer/metering"
 )
 
 // ReapOptions narrows or widens a reap.
@@ -195,7 +193,7 @@ func (rp *reaper) instances(ctx context.Context, a account, seen map[string]bool
 
 func (rp *reaper) instance(ctx context.Context, a account, in sandboxer.Instance) {
 	ref := in.Handle.Ref()
-	why, r, err := rp.unwanted(ctx, in)
+	why, err := rp.unwanted(ctx, in)
 	if err != nil {
 		rp.errs = append(rp.errs, err)
 		return
@@ -203,110 +201,44 @@ func (rp *reaper) instance(ctx context.Context, a account, in sandboxer.Instance
 	if why == "" || !rp.old(in.CreatedAt) {
 		return
 	}
-	if !rp.o.DryRun {
-		if err := rp.removeInstance(ctx, a, in, r); err != nil {
-			rp.errs = append(rp.errs, fmt.Errorf("%s at %v: %w", ref.Name(), a, err))
-			return
-		}
+	removing, err := rp.stray(ctx, a, in, why)
+	if err != nil {
+		rp.errs = append(rp.errs, fmt.Errorf("%s at %v: %w", ref.Name(), a, err))
+	}
+	if err != nil || removing {
+		return
 	}
 	rp.report.Orphaned = append(rp.report.Orphaned, Reaped{ID: string(ref.ID), Name: ref.Name(), Extension: a.x.id, Host: a.host.ID, Reason: why})
 }
 
 // unwanted says why no record wants an instance; "" where one does.
-func (rp *reaper) unwanted(ctx context.Context, in sandboxer.Instance) (string, *record, error) {
+func (rp *reaper) unwanted(ctx context.Context, in sandboxer.Instance) (string, error) {
 	ref := in.Handle.Ref()
 	if in.Labels[sandboxer.LabelOwner] != rp.m.owner {
-		return "its store is lost", nil, nil
+		return "its store is lost", nil
 	}
 	r, err := rp.m.load(ctx, ref.ID)
 	if errors.Is(err, sandboxer.NotFound) {
-		return "no record of it", nil, nil
+		return "no record of it", nil
 	}
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
 	a := r.current()
 	switch {
 	case a == nil || a.N < ref.Attempt:
-		return "no record of this attempt", r, nil
+		return "no record of this attempt", nil
 	case r.ended():
-		return "its record says that it is " + string(r.State), r, nil
+		return "its record says that it is " + string(r.State), nil
 	case a.N != ref.Attempt:
-		return fmt.Sprintf("its record is at attempt %d", a.N), r, nil
+		return fmt.Sprintf("its record is at attempt %d", a.N), nil
 	}
-	return "", r, nil
+	return "", nil
 }
 
 // old reports whether something is old enough not to belong to a create that this Manager does not know of yet.
 func (rp *reaper) old(created time.Time) bool {
 	return !created.IsZero() && now().Sub(created) > rp.m.cfg.ReapGrace+clockSkew
-}
-
-// removeInstance removes a resource that no record wants, and accounts for it.
-func (rp *reaper) removeInstance(ctx context.Context, a account, in sandboxer.Instance, r *record) error {
-	ctx, cancel := context.WithTimeout(ctx, rp.m.cfg.TeardownTimeout)
-	defer cancel()
-	ref := in.Handle.Ref()
-	held, release, err := rp.m.acquire(ctx, string(ref.ID))
-	if err != nil {
-		return err
-	}
-	defer release()
-	if why, _, err := rp.unwanted(held, in); err != nil || why == "" {
-		return err // somebody wants it now
-	}
-	consumer := consumerOf(in.Labels)
-	var inputs sandboxer.Inputs
-	if r != nil {
-		consumer = r.Asked.Consumer
-	}
-	target := sandboxer.Target{
-		Handle: in.Handle, Host: a.host, Inputs: inputs, Consumer: consumer, Labels: in.Labels, ExpiresAt: in.ExpiresAt,
-		Secret: rp.m.watchKey(a.x.id, a.payer).secret,
-	}
-	call := sandboxer.Call{Op: sandboxer.OpTeardown, Extension: a.x.id, Host: a.host.ID, ID: ref.ID, Attempt: ref.Attempt, Consumer: consumer}
-	err = rp.m.call(held, call, func(ctx context.Context) error {
-		rep, err := a.x.ext.Teardown(ctx, target)
-		if err == nil && len(rep.Left) > 0 {
-			err = fmt.Errorf("left behind: %s", strings.Join(rep.Left, ", "))
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return rp.account(held, a, call, target)
-}
-
-// account stores what a resource without a record has cost.
-func (rp *reaper) account(ctx context.Context, a account, call sandboxer.Call, target sandboxer.Target) error {
-	meter, ok := sandboxer.As[sandboxer.Meterer](a.x.ext)
-	if !ok || rp.m.cfg.Meter == nil {
-		return nil
-	}
-	call.Op = sandboxer.OpMeterActual
-	var reading sandboxer.MeterReading
-	err := rp.m.call(ctx, call, func(ctx context.Context) (err error) {
-		reading, err = meter.MeterActual(ctx, target)
-		return err
-	})
-	if errors.Is(err, sandboxer.NotFound) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("it is removed, but what it cost cannot be read: %w", err)
-	}
-	name := target.Handle.Ref().Name()
-	out, err := metering.Outbox(metering.Record{
-		Key: name + "/reaped", Sandbox: call.ID, Attempt: call.Attempt, Extension: a.x.id, Host: a.host.ID,
-		Consumer: call.Consumer, Payer: a.payer, From: reading.From, To: reading.To, Lines: reading.Lines,
-		Total: reading.Total, Final: true,
-	})
-	if err != nil {
-		return err
-	}
-	_, err = rp.m.commit(ctx, "reaped", out)
-	return err
 }
 
 // consumerOf reads back what was stamped.

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
-	"github.com/sand-boxer/sandboxer/manager/internal/crash"
+	"github.com/sand-boxer/sandboxer/internal/crash"
 	"github.com/sand-boxer/sandboxer/manager/store"
 )
 
@@ -46,6 +46,7 @@ type record struct {
 	Quote     *estimate                `json:"quote,omitempty"`
 	Cost      *sandboxer.MeterReading  `json:"cost,omitempty"` // the last reading, once it has ended
 	Cleanup   *sandboxer.CleanupReport `json:"cleanup,omitempty"`
+	Stray     map[string]string        `json:"stray,omitempty"`    // the labels of a resource that the reaper found without a record
 	Undying   bool                     `json:"undying,omitempty"`  // paused: the backend's own deadline does not run
 	Resuming  bool                     `json:"resuming,omitempty"` // a Resume was begun and its result is not known
 	Tries     int                      `json:"tries,omitempty"`

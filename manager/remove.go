@@ -28,7 +28,7 @@ func (m *Manager) remove(ctx context.Context, r *record, a *attempt, cause error
 		// The intent stands in the store as it was; removing can only stop spending.
 		m.cfg.Logger.ErrorContext(ctx, "the store does not take that a sandbox is torn down", "sandbox", r.ID, "error", err)
 	}
-	m.closeForwardsOf(r.ID)
+	m.endUses(r.ID)
 	rep, reading, err := m.tearDown(ctx, r, a)
 	if len(rep.Removed)+len(rep.Left) > 0 {
 		r.Cleanup = &rep
@@ -89,7 +89,7 @@ func (m *Manager) tearDown(ctx context.Context, r *record, a *attempt) (sandboxe
 	}
 	keys := m.watchKey(a.Extension, a.Payer)
 	target := m.target(r, a, host, keys)
-	before, _ := m.readMeter(ctx, x, r, a, target) // only a fall-back for the reading after
+	before := m.lastReading(ctx, x, r, a, target)
 	err = m.call(ctx, callOf(sandboxer.OpTeardown, r, a), func(ctx context.Context) (err error) {
 		rep, err = x.ext.Teardown(ctx, target)
 		return err
@@ -114,6 +114,18 @@ func (m *Manager) tearDown(ctx context.Context, r *record, a *attempt) (sandboxe
 		reading = before
 	}
 	return rep, reading, nil
+}
+
+// lastReading is what is accounted for where the meter does not answer any more once attempt a is removed. It may not keep
+// the removal waiting: what is not removed costs more.
+func (m *Manager) lastReading(ctx context.Context, x *extension, r *record, a *attempt, t sandboxer.Target) *sandboxer.MeterReading {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.TeardownTimeout/4)
+	defer cancel()
+	reading, err := m.readMeter(ctx, x, r, a, t)
+	if err != nil {
+		return nil
+	}
+	return reading
 }
 
 // readMeter reads what attempt a has cost; nil where nobody bills or the backend knows of no such sandbox.
@@ -151,8 +163,12 @@ func (m *Manager) bill(r *record, a *attempt, reading *sandboxer.MeterReading) (
 	if m.cfg.Meter == nil {
 		return nil, nil
 	}
+	key := a.Name + "/1"
+	if r.Stray != nil {
+		key = a.Name + "/" + string(r.ID) // its name may have been billed before
+	}
 	out, err := metering.Outbox(metering.Record{
-		Key: a.Name + "/1", Sandbox: r.ID, Attempt: a.N, Profile: a.Profile, Extension: a.Extension, Host: a.Host,
+		Key: key, Sandbox: a.id(r), Attempt: a.N, Profile: a.Profile, Extension: a.Extension, Host: a.Host,
 		Consumer: r.Asked.Consumer, Payer: a.Payer, From: reading.From, To: reading.To,
 		Lines: reading.Lines, Total: reading.Total, Final: true,
 	})

@@ -10,6 +10,9 @@ import (
 
 // labels are what is stamped on the resources of r.
 func (m *Manager) labels(r *record, a *attempt) map[string]string {
+	if r.Stray != nil {
+		return maps.Clone(r.Stray)
+	}
 	out := make(map[string]string, len(a.Recipe.Labels)+len(r.Asked.Labels)+6)
 	maps.Copy(out, a.Recipe.Labels)
 	maps.Copy(out, r.Asked.Labels)
@@ -17,6 +20,14 @@ func (m *Manager) labels(r *record, a *attempt) map[string]string {
 	out[sandboxer.LabelName] = a.Name
 	m.stamp(out, r.Asked.Consumer)
 	return out
+}
+
+// id is the ID that the resource of a carries: the record's, but for a stray.
+func (a *attempt) id(r *record) sandboxer.ID {
+	if r.Stray != nil {
+		return a.Handle.Ref().ID
+	}
+	return r.ID
 }
 
 // stamp adds who owns something and on whose behalf it exists.
@@ -31,7 +42,7 @@ func (m *Manager) stamp(labels map[string]string, c sandboxer.Consumer) {
 
 func (m *Manager) provisionRequest(r *record, a *attempt, h sandboxer.Host) *sandboxer.ProvisionRequest {
 	return &sandboxer.ProvisionRequest{
-		ID: r.ID, Attempt: a.N, Name: a.Name, Profile: a.Recipe.Profile, Inputs: a.Recipe.Inputs, Host: h,
+		ID: a.id(r), Attempt: a.N, Name: a.Name, Profile: a.Recipe.Profile, Inputs: a.Recipe.Inputs, Host: h,
 		Consumer: r.Asked.Consumer, Labels: m.labels(r, a), ExpiresAt: a.Deadline,
 		Secret:     m.watchKey(a.Extension, a.Payer).secret,
 		Checkpoint: func(context.Context, sandboxer.Handle) error { return nil },
@@ -45,7 +56,7 @@ func (m *Manager) target(r *record, a *attempt, h sandboxer.Host, keys *keyWatch
 	}
 	handle := a.Handle
 	if handle.IsZero() {
-		handle = sandboxer.BareHandle(sandboxer.HandleRef{ID: r.ID, Attempt: a.N, Extension: a.Extension, Host: a.Host})
+		handle = sandboxer.BareHandle(sandboxer.HandleRef{ID: a.id(r), Attempt: a.N, Extension: a.Extension, Host: a.Host})
 	}
 	return sandboxer.Target{
 		Handle: handle, Host: h, Inputs: a.Recipe.Inputs, Consumer: r.Asked.Consumer,

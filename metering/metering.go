@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/crash"
 	"github.com/sand-boxer/sandboxer/manager/store"
 )
 
@@ -88,11 +89,17 @@ func (m *Meter) Deliver(ctx context.Context, st store.Store) (int, error) {
 			return delivered, err
 		}
 		for _, e := range m.cfg.Exporters {
-			if err := e.Export(ctx, batch); err != nil {
+			crash.Point("outbox/export/before")
+			err := e.Export(ctx, batch)
+			crash.Point("outbox/export/after")
+			if err != nil {
 				return delivered, fmt.Errorf("export of %d meter records, the first %s: %w", len(batch), batch[0].Key, err)
 			}
 		}
-		if _, err := st.Commit(context.WithoutCancel(ctx), keys...); err != nil {
+		crash.Point("outbox/remove/before")
+		_, err = st.Commit(context.WithoutCancel(ctx), keys...)
+		crash.Point("outbox/remove/after")
+		if err != nil {
 			return delivered, fmt.Errorf("meter records were exported and will be again, under the same keys: %w", err)
 		}
 		delivered += len(keys)

@@ -1,0 +1,72 @@
+package manager
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"strings"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// stray removes a resource that no record wants. It gets a record of its own first: a removal that fails, or a crash in
+// the middle of it, is then tried again and accounted for like any other. It reports whether that is under way already.
+func (rp *reaper) stray(ctx context.Context, a account, in sandboxer.Instance, why string) (removing bool, err error) {
+	m, ref := rp.m, in.Handle.Ref()
+	_, release, err := m.acquire(ctx, string(ref.ID))
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	if again, err := rp.unwanted(ctx, in); err != nil || again == "" {
+		return true, err // somebody wants it now
+	}
+	id := strayID(a, in)
+	_, done, err := m.acquire(ctx, string(id))
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	r, err := m.load(ctx, id)
+	switch {
+	case errors.Is(err, sandboxer.NotFound):
+		if r, err = newStray(id, a, in); err != nil {
+			return false, err
+		}
+	case err != nil:
+		return false, err
+	case !r.ended():
+		return true, nil
+	}
+	if rp.o.DryRun {
+		return false, nil
+	}
+	ctx, cancel := m.detach(ctx)
+	defer cancel()
+	return false, m.end(ctx, r, because{sandboxer.NotFound, "found by the reaper: " + why})
+}
+
+// strayID is the same for the same resource, so that two reaps make one record of it.
+func strayID(a account, in sandboxer.Instance) sandboxer.ID {
+	parts := []string{a.x.id, a.host.ID, a.payer.Tenant, in.Handle.Ref().Name(), in.Labels[sandboxer.LabelOwner], in.CreatedAt.UTC().String()}
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	return sandboxer.ID("stray-" + hex.EncodeToString(sum[:16]))
+}
+
+func newStray(id sandboxer.ID, a account, in sandboxer.Instance) (*record, error) {
+	ref := in.Handle.Ref()
+	asked, err := asked{Consumer: consumerOf(in.Labels)}.freeze()
+	if err != nil {
+		return nil, err
+	}
+	return &record{
+		ID: id, Asked: asked, CreatedAt: in.CreatedAt, ReadyAt: in.CreatedAt, Stray: in.Labels,
+		Attempts: []attempt{{
+			Attempt: sandboxer.Attempt{
+				N: ref.Attempt, Name: ref.Name(), Extension: a.x.id, Host: a.host.ID, Payer: a.payer, StartedAt: in.CreatedAt,
+			},
+			Recipe: &recipe{Profile: sandboxer.Profile{Extension: a.x.id}}, Handle: in.Handle, Deadline: in.ExpiresAt,
+		}},
+	}, nil
+}
