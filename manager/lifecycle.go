@@ -27,7 +27,7 @@ func (s *Sandbox) exclusively(ctx context.Context, op string, f func(context.Con
 	if err != nil {
 		return wrap(op, &record{ID: s.id}, err)
 	}
-	return wrap(op, r, f(ctx, r))
+	return wrap(op, r, blame(ctx, f(ctx, r)))
 }
 
 // Pause stops the sandbox; what is in it stays. A paused one is not an error. Its time to live runs on.
@@ -225,8 +225,7 @@ func (s *Sandbox) Teardown(ctx context.Context) (sandboxer.CleanupReport, error)
 func (m *Manager) teardown(ctx context.Context, id sandboxer.ID, cause error) (rep sandboxer.CleanupReport, err error) {
 	ctx, cancel := m.detach(ctx)
 	defer cancel()
-	m.preempt(string(id), sandboxer.Mark(sandboxer.Aborted, errors.New("the sandbox was torn down meanwhile")))
-	held, release, err := m.acquire(ctx, string(id))
+	held, release, err := m.acquireToRemove(ctx, string(id))
 	if err != nil {
 		return rep, wrap("teardown", &record{ID: id}, err)
 	}

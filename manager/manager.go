@@ -27,6 +27,7 @@ type Manager struct {
 	closed   bool
 	flights  map[sandboxer.ID]*flight
 	locks    map[string]*lock
+	uses     map[sandboxer.ID]map[*context.CancelCauseFunc]struct{}
 	forwards map[sandboxer.ID]map[int]*forward
 	inUse    map[string]int // snapshots that are being restored or sent
 
@@ -52,6 +53,7 @@ func New(ctx context.Context, cfg Config) (*Manager, error) {
 		cfg: cfg, owner: ownerLabel(cfg.Owner, info.ID), durable: info.Durable,
 		extensions: map[string]*extension{}, hosts: map[string]sandboxer.Host{},
 		flights: map[sandboxer.ID]*flight{}, locks: map[string]*lock{},
+		uses:     map[sandboxer.ID]map[*context.CancelCauseFunc]struct{}{},
 		forwards: map[sandboxer.ID]map[int]*forward{}, inUse: map[string]int{},
 		events: newBroadcast(),
 	}

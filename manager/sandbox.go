@@ -168,6 +168,8 @@ func use[T any](ctx context.Context, s *Sandbox, op sandboxer.Op, c sandboxer.Ca
 		return wrap(string(op), &record{ID: s.id}, err)
 	}
 	defer done()
+	ctx, over := s.m.using(ctx, s.id)
+	defer over()
 	on, err := s.in(ctx, sandboxer.StateReady)
 	if err != nil {
 		return wrap(string(op), &record{ID: s.id}, err)
@@ -176,7 +178,7 @@ func use[T any](ctx context.Context, s *Sandbox, op sandboxer.Op, c sandboxer.Ca
 	if err == nil {
 		err = s.m.call(ctx, callOf(op, on.r, on.a), func(ctx context.Context) error { return f(ctx, v, on.target) })
 	}
-	return wrap(string(op), on.r, err)
+	return wrap(string(op), on.r, blame(ctx, err))
 }
 
 // Exec runs a command. Any exit code is a nil error; see [sandboxer.Executor]. InvalidArgument for a request without a
