@@ -180,7 +180,13 @@ func (s *Store) begin(boot uint64) error {
 		return err
 	}
 	s.state.boot, s.state.sealed = boot, true
-	return s.seal()
+	err = s.seal()
+	if isDiskFull(err) && sandboxer.IsRefused(err) {
+		// Room is often made by ending what the store knows of. The next commit says the same.
+		s.log.Warn("store: the disk is full", "path", s.path, "err", err)
+		return nil
+	}
+	return err
 }
 
 // seal commits the state alone.

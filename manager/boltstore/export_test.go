@@ -8,6 +8,9 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
+// Format is the version that this code writes.
+const Format = format
+
 // OpenIn opens a store as if in another run of the operating system.
 func OpenIn(ctx context.Context, path string, boot uint64, l *slog.Logger) (*Store, error) {
 	return open(ctx, path, options{logger: l, boot: boot, format: format, migrations: migrations})

@@ -5,14 +5,10 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/sand-boxer/sandboxer/manager/boltstore"
 	"github.com/sand-boxer/sandboxer/manager/store"
 	"github.com/sand-boxer/sandboxer/manager/storetest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestStore(t *testing.T) {
 	t.Parallel()

@@ -83,8 +83,8 @@ func tear(before, after []byte, keep func(sector int) bool) []byte {
 }
 
 // Whatever part of its writes a commit under way has on the disk when the system ends, every commit that had returned is
-// there afterwards, and the one under way is there as a whole or not at all. Seen to fail with the root page written before
-// an undo was possible (examiner.undo returning the damage), and with a sync left out (keep of an older frame).
+// there afterwards, and the one under way is there as a whole or not at all. Seen to fail with examiner.undo returning the
+// damage, and while the state did not name its transaction, so that old pages in perfect order passed for new ones.
 func TestTornCommits(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "db")
