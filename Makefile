@@ -1,5 +1,5 @@
 # The targets are thin: what they do stands in scripts/, which runs without make as well.
-.PHONY: all test lint fmt generate bench fuzz-short cross examples
+.PHONY: all test lint fmt generate bench fuzz-short soak cross examples
 
 all: lint test
 
@@ -20,6 +20,9 @@ bench: ## every benchmark
 
 fuzz-short: ## every fuzz target for ten seconds; FUZZTIME=1m make fuzz-short for longer
 	bash scripts/fuzz.sh
+
+soak: ## random work, kills and faults for ten minutes, and then the count of what was left; SOAK=1h make soak for longer
+	SANDBOXER_SOAK=$${SOAK:-10m} go test -count=1 -v -timeout 0 -run '^TestSoak$$' ./manager/crashtest
 
 cross: ## build for linux, darwin and windows on amd64 and arm64
 	bash scripts/cross.sh

@@ -108,9 +108,9 @@ func (m *Manager) tearDown(ctx context.Context, r *record, a *attempt) (sandboxe
 	}
 	reading, err := m.readMeter(ctx, x, r, a, target)
 	if err != nil {
-		if before == nil {
-			return rep, nil, fmt.Errorf("it is removed, but what it cost cannot be read: %w", err)
-		}
+		return rep, nil, fmt.Errorf("it is removed, but what it cost cannot be read: %w", err)
+	}
+	if reading == nil { // the backend forgets what is gone
 		reading = before
 	}
 	return rep, reading, nil

@@ -55,6 +55,7 @@ func scenarios() map[string]scenario {
 		"purge":       {play: purge, keep: time.Nanosecond},
 		"estimate":    {play: estimate},
 		"snapstorage": {play: snapshotDelete},
+		"soak":        {play: soak},
 	}
 }
 

@@ -164,14 +164,23 @@ func (w *world) compare(m *manager.Manager, statuses []sandboxer.SandboxStatus) 
 // kept checks that what the killed process had been given is still there.
 func (w *world) kept(statuses []sandboxer.SandboxStatus, promised []string) {
 	w.t.Helper()
+	have, state := map[string]bool{}, map[string]sandboxer.State{}
 	for _, line := range promised {
-		what, id, _ := strings.Cut(line, " ")
-		if what != "have" || slices.Contains(promised, "drop "+id) {
-			continue
+		if what, id, _ := strings.Cut(line, " "); what == "have" {
+			have[id] = true
 		}
-		i := slices.IndexFunc(statuses, func(s sandboxer.SandboxStatus) bool { return string(s.ID) == id })
-		if i < 0 || (statuses[i].State != sandboxer.StateReady && statuses[i].State != sandboxer.StatePaused) {
-			w.t.Errorf("the create of %s had returned, and after the crash it is not there: %+v", id, statuses)
+	}
+	for _, line := range promised {
+		if what, id, _ := strings.Cut(line, " "); what == "drop" {
+			delete(have, id)
+		}
+	}
+	for _, s := range statuses {
+		state[string(s.ID)] = s.State
+	}
+	for id := range have {
+		if state[id] != sandboxer.StateReady && state[id] != sandboxer.StatePaused {
+			w.t.Errorf("the create of %s had returned, and now it is %q", id, state[id])
 		}
 	}
 }
