@@ -25,6 +25,7 @@ type spy struct {
 // wrong makes commits fail whose description begins with Point.
 type wrong struct {
 	Point   string // "commit ready"
+	Skip    int    // how many pass before it begins
 	Times   int    // 0: for ever
 	Applied bool   // the commit is applied, and its reply lost
 	Err     error
@@ -57,7 +58,10 @@ func (s *spy) match(line string) *wrong {
 	defer s.mu.Unlock()
 	for i := range s.wrong {
 		w := &s.wrong[i]
-		if w.Times != 0 && strings.HasPrefix(line, w.Point) {
+		if w.Times == 0 || !strings.HasPrefix(line, w.Point) {
+			continue
+		}
+		if w.Skip--; w.Skip < 0 {
 			w.Times--
 			hit := *w
 			return &hit

@@ -1,0 +1,203 @@
+package manager_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/fake"
+	"github.com/sand-boxer/sandboxer/manager"
+)
+
+// TestLostReply: the reply of Provision is lost. What it made, if anything, is found by name before anything else is tried;
+// one resource at most, and none that nobody has.
+func TestLostReply(t *testing.T) {
+	t.Parallel()
+	finder := []sandboxer.Capability{sandboxer.CapFind}
+	for name, c := range map[string]struct {
+		caps   []sandboxer.Capability
+		effect fake.Effect
+		err    error
+		lag    time.Duration
+		code   sandboxer.Code
+		took   time.Duration
+		live   []string
+	}{
+		"it was made, and there is a Finder":        {caps: finder, effect: fake.After, err: errLost, live: []string{"a"}},
+		"it was made, and cannot be found":          {effect: fake.After, err: errLost, code: sandboxer.Unknown},
+		"it was not made, and there is a Finder":    {caps: finder, err: errLost, code: sandboxer.Unknown},
+		"it was not made, and cannot be found":      {err: errLost, code: sandboxer.Unknown},
+		"it shows itself only after a while":        {caps: finder, effect: fake.After, err: errLost, lag: 70 * time.Second, took: 70 * time.Second, live: []string{"a"}},
+		"its absence is certain only after a while": {caps: finder, err: errLost, lag: 70 * time.Second, took: 70 * time.Second, code: sandboxer.Unknown},
+		"absent for certain, and worth another try": {caps: finder, err: sandboxer.Mark(sandboxer.Unavailable, errLost), live: []string{"a"}},
+		"unknown, and no Finder: never tried again": {err: sandboxer.Mark(sandboxer.Unavailable, errLost), code: sandboxer.Unavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, c.caps...)
+				w.backend.Behave(fake.Behaviour{ListLag: c.lag})
+				w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Err: c.err, Effect: c.effect, Times: 1})
+				m := w.open()
+				begun := time.Now()
+				_, err := m.Create(context.Background(), ask("a"))
+				wantCode(t, err, c.code)
+				if took := time.Since(begun); took < c.took || took > c.took+5*time.Second {
+					t.Errorf("took %v, want %v", took, c.took)
+				}
+				w.wantLive(c.live...)
+				want := sandboxer.StateReady
+				if c.code != "" {
+					want = sandboxer.StateFailed
+				}
+				wantState(t, m, "a", want)
+			})
+		})
+	}
+}
+
+// TestSettling: while the outcome is not known the state says so, and the reason why.
+func TestSettling(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t, sandboxer.CapFind)
+		w.backend.Behave(fake.Behaviour{ListLag: time.Minute})
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Err: errLost, Effect: fake.After, Times: 1})
+		m := w.open()
+		done := make(chan error, 1)
+		go func() {
+			_, err := m.Create(context.Background(), ask("a"))
+			done <- err
+		}()
+		pass(time.Second)
+		s := status(t, m, "a")
+		if s.State != sandboxer.StateUnknown {
+			t.Errorf("state %s, want unknown", s.State)
+		}
+		wantText(t, errors.New(s.Reason), "not known", "connection reset")
+		_, err := m.Create(context.Background(), ask("b"))
+		if err != nil {
+			t.Error(err) // others do not wait for it
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		wantState(t, m, "a", sandboxer.StateReady)
+	})
+}
+
+// TestNotSettledInTime: an outcome that stays unknown ends the create, and is settled in the background: it stays orphaned
+// until absence is certain, and is removed if it shows itself.
+func TestNotSettledInTime(t *testing.T) {
+	t.Parallel()
+	for name, effect := range map[string]fake.Effect{"nothing was made": fake.Before, "it was made": fake.After} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, sandboxer.CapFind)
+				w.cfg.ReadyTimeout = 20 * time.Second
+				w.backend.Behave(fake.Behaviour{ListLag: 10 * time.Minute})
+				w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Err: errLost, Effect: effect, Times: 1})
+				m := w.open()
+				_, err := m.Create(context.Background(), ask("a"))
+				var orphan *sandboxer.OrphanError
+				if !errors.As(err, &orphan) {
+					t.Fatalf("%v is no OrphanError", err)
+				}
+				s := status(t, m, "a")
+				if s.State != sandboxer.StateOrphaned || time.Until(s.NextTry) < 9*time.Minute {
+					t.Errorf("%s, next try in %v; want orphaned, and the backend's word waited for", s.State, time.Until(s.NextTry))
+				}
+				pass(15 * time.Minute)
+				wantState(t, m, "a", sandboxer.StateFailed)
+				w.wantLive()
+			})
+		})
+	}
+}
+
+// TestLateArrival: what a backend makes only after everything was torn down is found and removed.
+func TestLateArrival(t *testing.T) {
+	t.Parallel()
+	for name, caps := range map[string][]sandboxer.Capability{
+		"with a Finder": {sandboxer.CapFind, sandboxer.CapList},
+		"listed":        {sandboxer.CapList},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, caps...)
+				w.cfg.ReapInterval = 5 * time.Minute
+				w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Err: errLost, Effect: fake.After, Late: 2 * time.Minute, Times: 1})
+				m := w.open()
+				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+				defer cancel()
+				if _, err := m.Create(ctx, ask("a")); err == nil {
+					t.Fatal("no error")
+				}
+				pass(time.Hour)
+				w.wantLive()
+				wantState(t, m, "a", sandboxer.StateFailed)
+			})
+		})
+	}
+}
+
+// TestCheckpoint: the handle of a creation in several steps is durable before Provision returns, and a lost reply needs no
+// look-up then.
+func TestCheckpoint(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.backend.Behave(fake.Behaviour{Checkpoint: true})
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Err: errLost, Effect: fake.After, Times: 1})
+		m := w.open()
+		_, err := m.Create(context.Background(), ask("a"))
+		wantCode(t, err, sandboxer.Unknown)
+		w.wantJournal("commit provisioning a", "provision a", "commit provisioning a", "commit tearing_down a", "teardown a", "commit failed a")
+		w.wantLive()
+		w.store.fail(wrong{Point: "commit provisioning b", Skip: 1, Times: 1, Err: errFull})
+		_, err = m.Create(context.Background(), ask("b"))
+		wantCode(t, err, sandboxer.Unavailable)
+		wantText(t, err, "no space left")
+		w.wantLive()
+	})
+}
+
+// TestForeignHandle: an adapter that returns somebody else's handle is told so, and nothing of that other is touched.
+func TestForeignHandle(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t)
+		m := w.open()
+		created(t, m, ask("other"))
+		stolen := sandboxer.BareHandle(sandboxer.HandleRef{ID: "other", Attempt: 1, Extension: "ext.fake"})
+		m2 := foreign(t, w, stolen)
+		_, err := m2.Create(context.Background(), ask("a"))
+		wantCode(t, err, sandboxer.Internal)
+		wantText(t, err, "ProvisionRequest.Handle")
+		w.wantLive("other")
+	})
+}
+
+// foreign opens a Manager, with a store of its own, over an adapter whose Provision returns h.
+func foreign(t *testing.T, w *world, h sandboxer.Handle) *manager.Manager {
+	t.Helper()
+	a := w.backend.Adapter(plain...)
+	build := a.New
+	a.New = func(ctx context.Context, s sandboxer.Settings) (sandboxer.Extension, error) {
+		ext, err := build(ctx, s)
+		return &thief{Extension: ext, h: h}, err
+	}
+	w2 := newWorld(t)
+	w2.adapters = []sandboxer.Adapter{a}
+	return w2.open()
+}
+
+type thief struct {
+	sandboxer.Extension
+	h sandboxer.Handle
+}
+
+func (x *thief) Unwrap() sandboxer.Extension { return x.Extension }
+
+func (x *thief) Provision(ctx context.Context, req *sandboxer.ProvisionRequest) (sandboxer.Handle, error) {
+	_, err := x.Extension.Provision(ctx, req)
+	return x.h, err
+}
