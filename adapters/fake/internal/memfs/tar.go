@@ -34,7 +34,7 @@ func (f *FS) Extract(ctx context.Context, dst string, r io.Reader, o TarOptions)
 	if err != nil {
 		return err
 	}
-	tr := tar.NewReader(r)
+	tr := tar.NewReader(&ctxReader{ctx, r})
 	times := map[string]time.Time{} // directories get theirs last: what is put into them changes it
 	for {
 		if err := ctx.Err(); err != nil {
@@ -66,6 +66,19 @@ func (f *FS) Extract(ctx context.Context, dst string, r io.Reader, o TarOptions)
 		}
 	}
 	return nil
+}
+
+// ctxReader fails when its context has ended, also in the middle of a file.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *ctxReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
 }
 
 func (f *FS) extract(dst string, r io.Reader, h *tar.Header, times map[string]time.Time, o TarOptions) error {
