@@ -1,0 +1,174 @@
+package adaptertest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// beats are what a process that runs leaves in a file: its growth is how life is seen.
+const (
+	beatScript = `while :; do printf x >> "$1"; sleep 0.05; done`
+	beatGap    = 400 * time.Millisecond
+	beatTries  = 5
+)
+
+func killChecks() []check {
+	return []check{{
+		name: "exec-kill/timeout", needs: needsExec(),
+		rule: "ExecRequest.Timeout kills the whole process tree in the sandbox, and TimedOut says so",
+		why:  "a time-out that leaves the process running is what fills machines: the next run competes with it",
+		run: func(t *trial) {
+			b, beat := t.shared(), t.s.unique("beat")
+			begun := time.Now()
+			got, err := t.exec(b, sandboxer.ExecRequest{Command: t.script(`(`+beatScript+`) & `+beatScript, beat), Timeout: 300 * time.Millisecond})
+			t.ok("Exec of a command that timed out", err)
+			if !got.TimedOut {
+				t.broken("a command that ran longer than its Timeout ended with %v after %v", got, time.Since(begun))
+			}
+			if got.Err() == nil || got.ExitCode == 0 {
+				t.broken("a command that timed out is reported as a success: %v", got)
+			}
+			t.still(b, beat, "its Timeout")
+		},
+	}, {
+		name: "exec-kill/stubborn", needs: needsExec(),
+		rule: "ExecRequest.Timeout ends a command that ignores the polite signals too",
+		why:  "programs that hang are the ones that do not listen",
+		run: func(t *trial) {
+			b, beat := t.shared(), t.s.unique("beat")
+			begun := time.Now()
+			got, err := t.exec(b, sandboxer.ExecRequest{Command: t.script(`trap '' TERM INT HUP; `+beatScript, beat), Timeout: 300 * time.Millisecond})
+			t.ok("Exec of a command that ignores signals", err)
+			if !got.TimedOut {
+				t.broken("a command that ignores signals ended with %v after %v", got, time.Since(begun))
+			}
+			t.still(b, beat, "its Timeout")
+		},
+	}, {
+		name: "exec-kill/detached", needs: needsExec(),
+		rule: "the whole process tree is killed, also what made itself a session of its own",
+		why:  "builds start daemons: each time-out would leave one more",
+		run: func(t *trial) {
+			b, beat := t.shared(), t.s.unique("beat")
+			if have := t.sh(b, `command -v setsid >/dev/null 2>&1 && printf yes || :`); len(have) == 0 {
+				t.Log("there is no setsid in the sandbox, and so nothing that could detach itself")
+				return
+			}
+			got, err := t.exec(b, sandboxer.ExecRequest{
+				Command: t.script(`setsid `+t.s.cfg.Shell[0]+` -c '`+beatScript+`' sh "$1" & sleep 30`, beat), Timeout: 400 * time.Millisecond,
+			})
+			t.ok("Exec of a command that timed out", err)
+			if !got.TimedOut {
+				t.broken("a command that ran longer than its Timeout ended with %v", got)
+			}
+			t.still(b, beat, "the Timeout of the command that started it")
+		},
+	}, {
+		name: "exec-kill/cancel", needs: needsExec(),
+		rule: "a context that ends kills the whole process tree in the sandbox, and Exec fails with it",
+		why:  "invariant: a cancelled call leaves nothing behind, and closing a connection alone ends nothing at the other side",
+		run: func(t *trial) {
+			b, beat := t.shared(), t.s.unique("beat")
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			begun := make(chan struct{})
+			go func() {
+				select {
+				case <-begun:
+				case <-time.After(t.s.cfg.Within):
+				}
+				cancel()
+			}()
+			_, err := doCtx(ctx, t, "Exec", func(ctx context.Context) (sandboxer.ExecResult, error) {
+				return b.sb.Exec(ctx, sandboxer.ExecRequest{
+					Command: t.script(`(`+beatScript+`) & printf begun; `+beatScript, beat), Stdout: &signalWriter{want: "begun", seen: begun},
+				})
+			})
+			if err == nil || !errors.Is(err, context.Canceled) {
+				t.broken("Exec under a context that was cancelled returned %v", err)
+			}
+			t.still(b, beat, "the end of its context")
+		},
+	}, {
+		name: "exec-kill/background", needs: needsExec(),
+		rule: "background children outlive a normal exit, and Exec does not wait for pipes that they hold open",
+		why:  "servers are started in one command and used by the next",
+		run: func(t *trial) {
+			b, beat, stop := t.newBox(), t.s.unique("beat"), t.s.unique("stop")
+			begun := time.Now()
+			got, err := t.exec(b, sandboxer.ExecRequest{
+				Command: t.script(`while [ ! -e "$2" ]; do printf x >> "$1"; sleep 0.05; done & exit 8`, beat, stop),
+			})
+			t.ok("Exec of a command that leaves a child in the background", err)
+			if got.ExitCode != 8 {
+				t.broken("a command that leaves a child in the background ended with %v after %v", got, time.Since(begun))
+			}
+			before := len(t.beats(b, beat))
+			if !t.poll(func() bool { return len(t.beats(b, beat)) > before }) {
+				t.broken("the child in the background died with the command that started it")
+			}
+			t.sh(b, `printf x > "$1"`, stop)
+		},
+	}, {
+		name: "exec-kill/teardown", needs: needsExec(),
+		rule: "Teardown ends a command that runs, and its Exec returns",
+		why:  "invariant: nothing hangs, whatever the peer does",
+		run: func(t *trial) {
+			b := t.newBox()
+			ctx, cancel := context.WithTimeout(context.Background(), t.s.cfg.Within)
+			defer cancel()
+			begun := make(chan struct{})
+			ended := make(chan error, 1)
+			go func() {
+				res, err := b.sb.Exec(ctx, sandboxer.ExecRequest{
+					Command: t.script(`printf begun; while :; do sleep 0.05; done`), Stdout: io.Writer(&signalWriter{want: "begun", seen: begun}),
+				})
+				ended <- errors.Join(err, res.Err())
+			}()
+			select {
+			case <-begun:
+			case err := <-ended:
+				t.broken("a command without an end ended: %v", err)
+			case <-ctx.Done():
+				t.broken("what a command wrote did not arrive while it ran")
+			}
+			t.teardown(b)
+			select {
+			case err := <-ended:
+				if err == nil {
+					t.broken("a command whose sandbox was torn down is reported as a success")
+				}
+			case <-time.After(t.grace()):
+				t.broken("Exec had not returned %v after the sandbox was torn down", t.grace())
+			}
+		},
+	}}
+}
+
+// beats reads what processes have left in a file so far.
+func (t *trial) beats(b *box, file string) []byte {
+	t.Helper()
+	return t.sh(b, `[ ! -e "$1" ] || cat "$1"`, file)
+}
+
+// still breaks the rule where a process goes on that should be dead.
+func (t *trial) still(b *box, beat, after string) {
+	t.Helper()
+	before := len(t.beats(b, beat))
+	if before == 0 {
+		t.broken("the command never ran: it left no sign of life before %s", after)
+	}
+	for range beatTries {
+		time.Sleep(beatGap)
+		now := len(t.beats(b, beat))
+		if now == before {
+			return
+		}
+		before = now
+	}
+	t.broken("the processes of a command run on after %s", after)
+}

@@ -1,0 +1,152 @@
+package adaptertest
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+func capabilityChecks() []check {
+	return []check{{
+		name: "capabilities/declared", bare: true,
+		rule: "capabilities.features in the manifest names exactly what the extension offers",
+		why: "profiles are checked against the manifest when the Manager is built: what is declared and missing fails in the " +
+			"middle of somebody's work, and what is there and hidden, by a wrapper without Unwrap perhaps, is never used",
+		run: func(t *trial) {
+			declared := t.s.manifest.Capabilities.Features
+			for _, c := range declared {
+				if !t.s.can(c) {
+					t.broken("the manifest declares %q, and the extension cannot do it", c)
+				}
+			}
+			for _, c := range t.s.caps {
+				if !slices.Contains(declared, c) {
+					t.broken("the extension can do %q, and the manifest does not declare it (capabilities.features is %v)", c, declared)
+				}
+			}
+		},
+	}, {
+		name: "capabilities/metered", bare: true,
+		rule: "an extension whose pricing_model is metered is a Meterer",
+		why:  "otherwise sandboxes run up a bill that nobody is told of",
+		run: func(t *trial) {
+			if t.s.manifest.Capabilities.PricingModel == sandboxer.PricingMetered && !t.s.can(sandboxer.CapMeter) {
+				t.broken("pricing_model is metered, and the extension has no EstimateCost and MeterActual")
+			}
+		},
+	}}
+}
+
+func provisionChecks() []check {
+	return []check{{
+		name: "provision/idempotent",
+		rule: "Provision again under the same Name returns the same Handle and creates nothing",
+		why:  "a call is repeated when nobody knows whether it arrived: a second resource would run, unknown and paid for",
+		run: func(t *trial) {
+			b := t.newBox()
+			before := t.existing(b.name)
+			for range 2 {
+				h, err := do(t, "Provision", func(ctx context.Context) (sandboxer.Handle, error) { return b.ext.Provision(ctx, b.again()) })
+				t.ok("Provision of a name that exists", err)
+				if h != b.target.Handle {
+					t.broken("Provision of a name that exists returned another handle: %s, and first %s", jsonOf(h), jsonOf(b.target.Handle))
+				}
+			}
+			if after := t.existing(b.name); len(after) != len(before) {
+				t.broken("Provision was called three times, and now these exist: %q; after the first call they were %q", after, before)
+			}
+		},
+	}, {
+		name: "provision/handle",
+		rule: "the Handle that Provision returns is made with ProvisionRequest.Handle: identity, a version of at least 1, state",
+		why:  "the Manager refuses another one: it could not be told whose it is",
+		run: func(t *trial) {
+			b := t.shared()
+			h := b.took.made
+			if h.Ref() != b.req.Ref() || !h.HasState() || h.StateVersion() < 1 {
+				t.broken("the handle is %s, and the request was for %+v", jsonOf(h), b.req.Ref())
+			}
+		},
+	}, {
+		name: "provision/concurrent",
+		rule: "all methods are safe for concurrent use, and Provision of one Name makes one resource",
+		why:  "two processes with one store may both work on a sandbox for a moment",
+		run: func(t *trial) {
+			one := t.newRequest()
+			t.provision(t.s.one.spy.Extension, one)
+			alone := len(t.existing(one.Name))
+			req := t.newRequest()
+			t.sweep(req)
+			var group sync.WaitGroup
+			errs := make([]error, 4)
+			for i := range errs {
+				group.Go(func() {
+					ctx, cancel := context.WithTimeout(context.Background(), t.s.cfg.Within)
+					defer cancel()
+					_, errs[i] = t.s.one.spy.Extension.Provision(ctx, req)
+				})
+			}
+			group.Wait()
+			if !slices.Contains(errs, nil) {
+				t.broken("of four concurrent calls of Provision none succeeded: %v", errs)
+			}
+			if all := t.existing(req.Name); len(all) > alone {
+				t.broken("four concurrent calls of Provision made these: %q", all)
+			}
+		},
+	}}
+}
+
+func readyChecks() []check {
+	return []check{{
+		name: "wait-ready/repeated",
+		rule: "WaitReady may be called again and says the same",
+		why:  "after a restart the Manager waits again for what another process was waiting for",
+		run: func(t *trial) {
+			b := t.newBox()
+			for range 2 {
+				r, err := do(t, "WaitReady", func(ctx context.Context) (sandboxer.Reachability, error) { return b.ext.WaitReady(ctx, b.target) })
+				t.ok("WaitReady of a sandbox that is ready", err)
+				if r.RemoteDir != b.reach.RemoteDir || r.ComposeProject != b.reach.ComposeProject || r.SSH != b.reach.SSH {
+					t.broken("WaitReady said %s at first, and then %s", jsonOf(b.reach), jsonOf(r))
+				}
+			}
+		},
+	}, {
+		name:  "wait-ready/usable",
+		needs: []sandboxer.Capability{sandboxer.CapInspect},
+		rule:  "WaitReady returns when the sandbox is usable, and not before",
+		why:   "the first command after Create would fail now and then, on busy days only",
+		run: func(t *trial) {
+			req := t.newRequest()
+			h := t.provision(t.s.one.spy.Extension, req)
+			target := targetOf(req, h)
+			_, err := do(t, "WaitReady", func(ctx context.Context) (sandboxer.Reachability, error) {
+				return t.s.one.spy.Extension.WaitReady(ctx, target)
+			})
+			t.ok("WaitReady", err)
+			in, err := t.inspect(t.s.one.spy, target)
+			t.ok("Inspect", err)
+			if in.State != sandboxer.StateReady {
+				t.broken("after WaitReady the sandbox is %q", in.State)
+			}
+		},
+	}, {
+		name: "wait-ready/gone",
+		rule: "WaitReady fails for good where there is nothing to wait for",
+		why:  "waiting for what will never come holds a create until its time-out, and then blames the wrong thing",
+		run: func(t *trial) {
+			b := t.newBox()
+			t.teardown(b)
+			begun := time.Now()
+			_, err := do(t, "WaitReady", func(ctx context.Context) (sandboxer.Reachability, error) { return b.ext.WaitReady(ctx, b.target) })
+			t.code("WaitReady of a sandbox that was torn down", err, sandboxer.NotFound, sandboxer.FailedPrecondition)
+			if took := time.Since(begun); took > t.s.cfg.Within {
+				t.broken("WaitReady of a sandbox that was torn down took %v", took)
+			}
+		},
+	}}
+}

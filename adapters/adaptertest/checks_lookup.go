@@ -1,0 +1,122 @@
+package adaptertest
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// find asks for req, begun now, until the answer is certain.
+func (t *trial) find(req *sandboxer.ProvisionRequest) (sandboxer.Handle, error) {
+	t.Helper()
+	finder, ok := sandboxer.As[sandboxer.Finder](t.s.one.spy)
+	if !ok {
+		t.Fatal("the extension is no Finder")
+	}
+	since := time.Now()
+	var h sandboxer.Handle
+	var err error
+	t.poll(func() bool {
+		h, err = do(t, "Find", func(ctx context.Context) (sandboxer.Handle, error) { return finder.Find(ctx, req, since) })
+		return !errors.Is(err, sandboxer.Unknown)
+	})
+	return h, err
+}
+
+func lookupChecks() []check {
+	return []check{{
+		name:  "find/exists",
+		needs: []sandboxer.Capability{sandboxer.CapFind},
+		rule:  "Find returns the Handle that Provision made",
+		why:   "it is how a sandbox whose creation was never answered is adopted instead of being paid for unseen",
+		run: func(t *trial) {
+			req := t.newRequest()
+			h := t.provision(t.s.one.spy.Extension, req)
+			got, err := t.find(req)
+			t.ok("Find of what exists", err)
+			if got != h {
+				t.broken("Find returned %s; Provision had returned %s", jsonOf(got), jsonOf(h))
+			}
+		},
+	}, {
+		name:  "find/absent",
+		needs: []sandboxer.Capability{sandboxer.CapFind},
+		rule:  "Find never creates, and its NotFound means certainly absent",
+		why:   "on NotFound the Manager asks for another one, at once",
+		run: func(t *trial) {
+			req := t.newRequest()
+			t.sweep(req)
+			h, err := t.find(req)
+			if err == nil {
+				t.broken("Find of what was never made returned %s", jsonOf(h))
+			}
+			t.code("Find of what was never made", err, sandboxer.NotFound)
+			t.gone(req.Name, "Find of what was never made")
+			h = t.provision(t.s.one.spy.Extension, req)
+			t.teardownOf(t.s.one.spy.Extension, targetOf(req, h), "Teardown")
+			_, err = t.find(req)
+			t.code("Find after Teardown", err, sandboxer.NotFound)
+		},
+	}, {
+		name:  "list/ours",
+		needs: []sandboxer.Capability{sandboxer.CapList},
+		rule:  "List yields what exists with its labels, its age and a Handle that works",
+		why:   "it is how the reaper finds what no record knows, and removes it",
+		run: func(t *trial) {
+			b := t.newBox()
+			var found []sandboxer.Instance
+			t.poll(func() bool {
+				found = nil
+				for _, in := range t.listedRaw(t.s.one) {
+					if in.Handle.Ref().Name() == b.name {
+						found = append(found, in)
+					}
+				}
+				return len(found) > 0
+			})
+			if len(found) != 1 {
+				t.broken("List shows %d resources called %s instead of one", len(found), b.name)
+			}
+			in := found[0]
+			for _, k := range []string{sandboxer.LabelID, sandboxer.LabelName, sandboxer.LabelOwner} {
+				if in.Labels[k] != b.req.Labels[k] {
+					t.broken("List shows %s with the label %s = %q; it was made with %q", b.name, k, in.Labels[k], b.req.Labels[k])
+				}
+			}
+			if age := time.Since(in.CreatedAt); in.CreatedAt.IsZero() || age < -10*time.Minute || age > time.Hour {
+				t.broken("List says that %s was created at %v; what has no age is never reaped", b.name, in.CreatedAt)
+			}
+			if in.State != sandboxer.StateReady {
+				t.broken("List says that %s is %q, and it is ready", b.name, in.State)
+			}
+			target := b.target
+			target.Handle = in.Handle
+			t.teardownOf(b.ext, target, "Teardown with the handle that List yielded")
+			t.gone(b.name, "Teardown with the handle that List yielded")
+		},
+	}, {
+		name:  "inspect/state",
+		needs: []sandboxer.Capability{sandboxer.CapInspect},
+		rule:  "Inspect says what a sandbox is, and NotFound where it is gone",
+		why:   "it is what a Teardown is verified with: without it a lie ends a record and the sandbox runs on",
+		run: func(t *trial) {
+			b := t.newBox()
+			in, err := t.inspect(t.s.one.spy, b.target)
+			t.ok("Inspect of a sandbox that is ready", err)
+			if in.State != sandboxer.StateReady {
+				t.broken("Inspect of a sandbox that is ready says %q", in.State)
+			}
+			if in.Handle.Ref() != b.target.Handle.Ref() {
+				t.broken("Inspect of %s returned the handle of %s", b.name, in.Handle.Ref().Name())
+			}
+			t.teardown(b)
+			in, err = t.inspect(t.s.one.spy, b.target)
+			if err == nil {
+				t.broken("Inspect of a sandbox that was torn down says %q instead of failing with NotFound", in.State)
+			}
+			t.code("Inspect of a sandbox that was torn down", err, sandboxer.NotFound)
+		},
+	}}
+}
