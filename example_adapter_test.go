@@ -69,6 +69,7 @@ handler: shed
 capabilities:
   isolation_levels: [container]
   pricing_model: metered
+  features: [find, meter]
 inputs:
   optional: [template, boot]
 config:
@@ -128,6 +129,9 @@ func (x *shedExtension) Provision(ctx context.Context, req *sandboxer.ProvisionR
 	if _, err := req.Secret(ctx, x.options.APIKey); err != nil { // fetched when used, and not kept
 		return sandboxer.Handle{}, sandboxer.Refused(sandboxer.CodeOf(err), err)
 	}
+	if err := ctx.Err(); err != nil { // a real backend's client would see it
+		return sandboxer.Handle{}, sandboxer.Refused(sandboxer.CodeOf(err), err)
+	}
 	x.backend.mu.Lock()
 	defer x.backend.mu.Unlock()
 	b, exists := x.backend.get(req.Name)
@@ -145,7 +149,10 @@ func (x *shedExtension) Provision(ctx context.Context, req *sandboxer.ProvisionR
 
 // docs:begin wait-ready
 
-func (x *shedExtension) WaitReady(_ context.Context, t sandboxer.Target) (sandboxer.Reachability, error) {
+func (x *shedExtension) WaitReady(ctx context.Context, t sandboxer.Target) (sandboxer.Reachability, error) {
+	if err := ctx.Err(); err != nil {
+		return sandboxer.Reachability{}, err
+	}
 	var s shedState
 	if err := t.Handle.State(&s); err != nil {
 		return sandboxer.Reachability{}, err
@@ -181,7 +188,10 @@ func (x *shedExtension) Teardown(_ context.Context, t sandboxer.Target) (sandbox
 
 // docs:begin find
 
-func (x *shedExtension) Find(_ context.Context, req *sandboxer.ProvisionRequest, _ time.Time) (sandboxer.Handle, error) {
+func (x *shedExtension) Find(ctx context.Context, req *sandboxer.ProvisionRequest, _ time.Time) (sandboxer.Handle, error) {
+	if err := ctx.Err(); err != nil {
+		return sandboxer.Handle{}, err
+	}
 	x.backend.mu.Lock()
 	defer x.backend.mu.Unlock()
 	b, exists := x.backend.get(req.Name)
