@@ -123,21 +123,21 @@ func survive(t *testing.T, path string, file []byte, want, what string) (refused
 
 func TestFlippedBits(t *testing.T) {
 	t.Parallel()
-	file, want := sample(t, 200)
+	file, want := sample(t, 150)
 	path := filepath.Join(t.TempDir(), "db")
 	rnd := rand.New(rand.NewPCG(3, 4))
 	var bits []int
 	for page := range 2 { // all of both root pages
 		for bit := range 80 * 8 {
-			if rnd.IntN(3) == 0 {
+			if rnd.IntN(12) == 0 {
 				bits = append(bits, page*4096*8+bit)
 			}
 		}
 	}
-	for range 400 {
+	for range 150 {
 		bits = append(bits, 2*4096*8+rnd.IntN((len(file)-2*4096)*8))
 	}
-	for range 150 { // the heads of pages, where the structure is
+	for range 80 { // the heads of pages, where the structure is
 		bits = append(bits, (2+rnd.IntN(len(file)/4096-2))*4096*8+rnd.IntN(64*8))
 	}
 	refused := 0
@@ -156,11 +156,11 @@ func TestFlippedBits(t *testing.T) {
 
 func TestCutTails(t *testing.T) {
 	t.Parallel()
-	file, want := sample(t, 300)
+	file, want := sample(t, 150)
 	path := filepath.Join(t.TempDir(), "db")
 	rnd := rand.New(rand.NewPCG(5, 6))
 	at := []int{0, 1, 15, 79, 80, 4095, 4096, 4097, 8191, 8192, len(file) - 1}
-	for range 150 {
+	for range 50 {
 		at = append(at, rnd.IntN(len(file)), rnd.IntN(len(file)/4096)*4096)
 	}
 	refused := 0
@@ -177,7 +177,7 @@ func TestCutTails(t *testing.T) {
 // Whole pages that are lost, misplaced or old are what a failing disk leaves, and no checksum of a record shows it.
 func TestWrongPages(t *testing.T) {
 	t.Parallel()
-	file, want := sample(t, 300)
+	file, want := sample(t, 150)
 	path := filepath.Join(t.TempDir(), "db")
 	rnd := rand.New(rand.NewPCG(7, 8))
 	pages := len(file) / 4096

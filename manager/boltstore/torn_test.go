@@ -89,8 +89,8 @@ func TestTornCommits(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "db")
 	undone, kept := 0, 0
-	for seed := range uint64(3) {
-		frames := record(t, seed, 40)
+	for seed := range uint64(2) {
+		frames := record(t, seed, 16)
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		for i := range len(frames) - 1 {
 			before, after := frames[i], frames[i+1]
