@@ -171,7 +171,10 @@ func (x *shedExtension) WaitReady(ctx context.Context, t sandboxer.Target) (sand
 
 // docs:begin teardown
 
-func (x *shedExtension) Teardown(_ context.Context, t sandboxer.Target) (sandboxer.CleanupReport, error) {
+func (x *shedExtension) Teardown(ctx context.Context, t sandboxer.Target) (sandboxer.CleanupReport, error) {
+	if err := ctx.Err(); err != nil {
+		return sandboxer.CleanupReport{}, err
+	}
 	name := t.Handle.Ref().Name() // all that is certain: the handle may be without state
 	x.backend.mu.Lock()
 	defer x.backend.mu.Unlock()
@@ -216,12 +219,18 @@ func shedPrice(d time.Duration) ([]sandboxer.MeterLine, sandboxer.Money, error) 
 	return []sandboxer.MeterLine{line}, line.Amount, err
 }
 
-func (x *shedExtension) EstimateCost(_ context.Context, _ sandboxer.Profile, d time.Duration) (sandboxer.MeterQuote, error) {
+func (x *shedExtension) EstimateCost(ctx context.Context, _ sandboxer.Profile, d time.Duration) (sandboxer.MeterQuote, error) {
+	if err := ctx.Err(); err != nil {
+		return sandboxer.MeterQuote{}, err
+	}
 	lines, total, err := shedPrice(d)
 	return sandboxer.MeterQuote{Lines: lines, Total: total, For: d, PriceList: "shed 2026-11-01"}, err
 }
 
-func (x *shedExtension) MeterActual(_ context.Context, t sandboxer.Target) (sandboxer.MeterReading, error) {
+func (x *shedExtension) MeterActual(ctx context.Context, t sandboxer.Target) (sandboxer.MeterReading, error) {
+	if err := ctx.Err(); err != nil {
+		return sandboxer.MeterReading{}, err
+	}
 	x.backend.mu.Lock()
 	defer x.backend.mu.Unlock()
 	b, known := x.backend.boxes[t.Handle.Ref().Name()]
