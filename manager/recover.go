@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/sand-boxer/sandboxer"
@@ -48,10 +49,12 @@ func (m *Manager) recover(ctx context.Context) error {
 			unfinished = append(unfinished, r)
 		}
 	}
-	if err := m.settleAll(ctx, unfinished); err != nil {
+	calls, cancel := context.WithTimeout(ctx, m.cfg.RecoverTimeout)
+	defer cancel()
+	if err := m.settleAll(calls, unfinished); err != nil {
 		return err
 	}
-	if err := m.recoverSnapshots(ctx); err != nil {
+	if err := m.recoverSnapshots(ctx, calls); err != nil {
 		return err
 	}
 	if len(look) > 0 {
@@ -60,10 +63,8 @@ func (m *Manager) recover(ctx context.Context) error {
 	return nil
 }
 
-// settleAll tears unfinished intents down, for at most RecoverTimeout.
+// settleAll tears unfinished intents down. Those that it does not come to before ctx ends go on in the background.
 func (m *Manager) settleAll(ctx context.Context, rs []*record) error {
-	ctx, cancel := context.WithTimeout(ctx, m.cfg.RecoverTimeout)
-	defer cancel()
 	var mu sync.Mutex
 	var group sync.WaitGroup
 	slots := make(chan struct{}, settlers)
@@ -86,6 +87,8 @@ func (m *Manager) settleAll(ctx context.Context, rs []*record) error {
 		})
 	}
 	group.Wait()
+	slices.Sort(m.report.Settled)
+	slices.Sort(m.report.Orphaned)
 	return fatal
 }
 
@@ -110,7 +113,8 @@ func (m *Manager) settleOne(ctx context.Context, r *record) error {
 	return m.end(ctx, r, cause)
 }
 
-func (m *Manager) recoverSnapshots(ctx context.Context) error {
+// recoverSnapshots reads under ctx, and removes under calls, as settleAll does.
+func (m *Manager) recoverSnapshots(ctx, calls context.Context) error {
 	var unfinished []*snapshotRecord
 	for sr, err := range m.cfg.Store.Scan(ctx, store.Query{Kind: kindSnapshot}) {
 		if err != nil {
@@ -126,11 +130,9 @@ func (m *Manager) recoverSnapshots(ctx context.Context) error {
 		}
 		unfinished = append(unfinished, r)
 	}
-	ctx, cancel := context.WithTimeout(ctx, m.cfg.RecoverTimeout)
-	defer cancel()
 	for _, r := range unfinished {
 		m.report.Snapshots = append(m.report.Snapshots, r.Snap.ID)
-		if err := m.removeSnapshot(ctx, r); err != nil {
+		if err := m.removeSnapshot(calls, r); err != nil {
 			m.cfg.Logger.Warn("an unfinished snapshot could not be removed; it is tried again", "snapshot", r.Snap.ID, "error", err)
 		}
 	}
