@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -84,4 +85,56 @@ func create(b *testing.B, st store.Store, n int64) {
 	if err != nil {
 		b.Fatal(err)
 	}
+}
+
+// BenchmarkOpen opens a store of 100,000 records, which checks all of it, and reports what an open one keeps on the heap.
+func BenchmarkOpen(b *testing.B) {
+	const records = 100_000
+	path := filepath.Join(b.TempDir(), "db")
+	s, err := boltstore.Open(b.Context(), path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := 0; i < records; i += 1000 {
+		ms := make([]store.Mutation, 1000)
+		for j := range ms {
+			ms[j] = store.Mutation{Do: store.Put, Key: store.Key{Kind: "sandbox", ID: fmt.Sprintf("sbx-%012d", i+j)},
+				Tags: []string{"live", "host=h1", "tenant=t"}, Body: body}
+		}
+		if _, err := s.Commit(b.Context(), ms...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var heap uint64
+	for b.Loop() {
+		before := heapInUse()
+		if s, err = boltstore.Open(b.Context(), path); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if now := heapInUse(); now > before {
+			heap = max(heap, now-before)
+		}
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/records, "ns/record")
+	b.ReportMetric(float64(heap)/records, "heap-B/record")
+	b.ReportMetric(float64(info.Size())/records, "file-B/record")
+}
+
+func heapInUse() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -3,6 +3,7 @@ package boltstore
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -105,8 +106,7 @@ func (c *content) checkAll(t *tree, page uint64, buckets map[string][]byte) erro
 		if rec.Rev < 1 || rec.Rev > c.state.rev {
 			return t.bad(page, "record %s: its rev %d was never given out; the last was %d", k, rec.Rev, c.state.rev)
 		}
-		sum, _ := verifyRecord(key, value)
-		found.addRecord(sum, 1)
+		found.addRecord(binary.BigEndian.Uint32(value), 1)
 		found.addTags(&rec, 1)
 		return nil
 	})

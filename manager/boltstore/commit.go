@@ -3,6 +3,7 @@ package boltstore
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -170,15 +171,19 @@ type fold struct {
 	seen    map[store.Key]*pending
 	dirty   []*pending
 	damage  error
-	buf     []byte
 }
 
 // pending is a record as the transaction found it and as the batch leaves it.
 type pending struct {
+	key    []byte // in the file
 	now    store.Record
 	before store.Record
 	sum    uint32 // before's
 	dirty  bool
+}
+
+func newPending(k store.Key) *pending {
+	return &pending{key: recordKey(make([]byte, 0, len(k.Kind)+1+len(k.ID)), k), before: store.Record{Key: k}}
 }
 
 func (f *fold) commit(ms []store.Mutation) (int64, error) {
@@ -205,40 +210,39 @@ func (f *fold) current(k store.Key) (store.Record, error) {
 	if p := f.seen[k]; p != nil {
 		return p.now, nil
 	}
-	f.buf = recordKey(f.buf[:0], k)
-	p := &pending{before: store.Record{Key: k}}
-	if value := f.records.Get(f.buf); value != nil {
+	p := newPending(k)
+	if value := f.records.Get(p.key); value != nil {
 		var err error
-		if p.before, err = decodeRecord(k, f.buf, value); err != nil {
+		if p.before, err = decodeRecord(k, p.key, value); err != nil {
 			f.damage = damagedRecord(k, err)
 			return store.Record{}, f.damage
 		}
-		p.sum, _ = verifyRecord(f.buf, value)
+		p.sum = binary.BigEndian.Uint32(value)
 	}
 	p.now = p.before
 	f.seen[k] = p
 	return p.now, nil
 }
 
+// fill is how full pages are left when they are split: IDs sort by time, so that most are behind all others.
+const fill = 0.85
+
 // flush writes what changed, in the order of the keys.
 func (f *fold) flush() error {
-	slices.SortFunc(f.dirty, func(a, b *pending) int {
-		return bytes.Compare(recordKey(nil, a.now.Key), recordKey(nil, b.now.Key))
-	})
+	slices.SortFunc(f.dirty, func(a, b *pending) int { return bytes.Compare(a.key, b.key) })
 	index := f.tx.Bucket(bucketIndex)
+	f.records.FillPercent, index.FillPercent = fill, fill
 	for _, p := range f.dirty {
-		key := recordKey(make([]byte, 0, len(p.now.Key.Kind)+1+len(p.now.Key.ID)), p.now.Key)
 		if p.before.Rev != 0 {
 			f.state.addRecord(p.sum, -1)
 		}
 		var err error
 		if p.now.Rev != 0 {
-			value := encodeRecord(key, &p.now)
-			sum, _ := verifyRecord(key, value)
-			f.state.addRecord(sum, 1)
-			err = f.records.Put(key, value)
+			value := encodeRecord(p.key, &p.now)
+			f.state.addRecord(binary.BigEndian.Uint32(value), 1)
+			err = f.records.Put(p.key, value)
 		} else if p.before.Rev != 0 {
-			err = f.records.Delete(key)
+			err = f.records.Delete(p.key)
 		}
 		if err == nil && !slices.Equal(p.before.Tags, p.now.Tags) {
 			err = f.reindex(index, p)

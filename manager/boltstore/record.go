@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/sand-boxer/sandboxer/manager/store"
 )
@@ -38,6 +39,7 @@ func parseRecordKey(b []byte) (store.Key, error) {
 }
 
 func indexKey(dst []byte, k store.Key, tag string) []byte {
+	dst = slices.Grow(dst, len(k.Kind)+len(tag)+len(k.ID)+2)
 	dst = append(dst, k.Kind...)
 	dst = append(dst, 0)
 	dst = append(dst, tag...)
@@ -69,23 +71,22 @@ func recordSum(key, value []byte) uint32 {
 	return crc32.Update(crc32.Update(0, castagnoli, key), castagnoli, value[sumLen:])
 }
 
-// verifyRecord checks a value's checksum and returns it.
-func verifyRecord(key, value []byte) (uint32, error) {
+// verifyRecord compares a value with its checksum.
+func verifyRecord(key, value []byte) error {
 	if len(value) < sumLen+3 {
-		return 0, fmt.Errorf("its %d bytes are too few", len(value))
+		return fmt.Errorf("its %d bytes are too few", len(value))
 	}
-	want, got := binary.BigEndian.Uint32(value), recordSum(key, value)
-	if want != got {
-		return 0, fmt.Errorf("its checksum is %08x and should be %08x", got, want)
+	if want, got := binary.BigEndian.Uint32(value), recordSum(key, value); want != got {
+		return fmt.Errorf("its checksum is %08x and should be %08x", got, want)
 	}
-	return want, nil
+	return nil
 }
 
 var errShort = errors.New("it ends early")
 
 // decodeRecord verifies value, found under key, and returns a record that shares no memory with it.
 func decodeRecord(k store.Key, key, value []byte) (store.Record, error) {
-	if _, err := verifyRecord(key, value); err != nil {
+	if err := verifyRecord(key, value); err != nil {
 		return store.Record{}, err
 	}
 	r := store.Record{Key: k}

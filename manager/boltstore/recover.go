@@ -176,7 +176,9 @@ type copier struct {
 }
 
 func (c *copier) add(r *store.Record) error {
-	c.batch = append(c.batch, &pending{before: store.Record{Key: r.Key}, now: *r})
+	p := newPending(r.Key)
+	p.now = *r
+	c.batch = append(c.batch, p)
 	if len(c.batch) < maxFold {
 		return nil
 	}

@@ -126,9 +126,10 @@ func (s *state) addRecord(sum uint32, sign int) {
 
 // addTags counts the index entries of a record in or out.
 func (s *state) addTags(r *store.Record, sign int) {
-	var buf [store.MaxKind + store.MaxTag + store.MaxID + 2]byte
+	var buf []byte
 	for _, tag := range r.Tags {
-		v := mix(crc32.Checksum(indexKey(buf[:0], r.Key, tag), castagnoli))
+		buf = indexKey(buf[:0], r.Key, tag)
+		v := mix(crc32.Checksum(buf, castagnoli))
 		if sign > 0 {
 			s.index += v
 		} else {
