@@ -50,10 +50,17 @@ func (e *extension) authorize(ctx context.Context, secret sandboxer.SecretFunc) 
 	if err != nil {
 		return "", err
 	}
+	if e.b.broken(ErrorHoldsSecret) {
+		value := string(s.Reveal())
+		e.secret.Store(&value)
+	}
 	if len(s.Reveal()) == 0 {
 		return "", sandboxer.Refused(sandboxer.Unauthenticated, fmt.Errorf("the key %s of %s is empty", ref, e.id))
 	}
 	if _, gone := e.b.revoked.Load(s.Version()); gone {
+		if e.b.broken(ErrorHoldsSecret) {
+			return "", sandboxer.Refused(sandboxer.Unauthenticated, fmt.Errorf("the key %s of %s was revoked: %s", ref, e.id, s.Reveal()))
+		}
 		return "", sandboxer.Refused(sandboxer.Unauthenticated, fmt.Errorf("the key %s (version %s) of %s was revoked; set a valid one", ref, s.Version(), e.id))
 	}
 	return s.Version(), nil

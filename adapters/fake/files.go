@@ -28,7 +28,7 @@ func (e *extension) CopyIn(ctx context.Context, t sandboxer.Target, dst string, 
 		}
 		p := memfs.Join(Workspace, dst)
 		if e.b.broken(CopyOtherWorld) {
-			p = memfs.Join("/copies", p)
+			p = memfs.Clean("/copies/" + p)
 		}
 		if _, err := w.fs.Stat(p); err != nil && e.b.broken(CopyNeedsDir) {
 			return sandboxer.Mark(sandboxer.NotFound, err)
@@ -49,7 +49,7 @@ func (e *extension) CopyOut(ctx context.Context, t sandboxer.Target, src string,
 		}
 		p := memfs.Join(Workspace, src)
 		if e.b.broken(CopyOtherWorld) {
-			p = memfs.Join("/copies", p)
+			p = memfs.Clean("/copies/" + p)
 		}
 		if err := w.fs.Archive(ctx, p, tar, e.tarOptions()); err != nil {
 			return fileError(ctx, "copy out of", src, t, err)

@@ -133,18 +133,21 @@ func (f *FS) extract(dst string, r io.Reader, h *tar.Header, times map[string]ti
 		}
 		n = s.node.clone()
 	}
-	return f.place(base, name, n, h, times, o)
+	return f.place(dst, base, name, n, h, times, o)
 }
 
 // place puts n at name below base. A directory joins one that exists; anything else replaces what is there, a link itself
 // and never what it points to, unless the follow-links quirk is on.
-func (f *FS) place(base *node, name string, n *node, h *tar.Header, times map[string]time.Time, o TarOptions) error {
+func (f *FS) place(dst string, base *node, name string, n *node, h *tar.Header, times map[string]time.Time, o TarOptions) error {
 	dir := base
 	if parent := path.Dir(name); parent != "." {
 		at := ""
 		for part := range strings.SplitSeq(parent, "/") {
 			at = path.Join(at, part)
-			s, err := f.walkIn(base, "extract", at, true, !o.FollowLinks)
+			s, err := f.walkIn(base, "extract", at, true, true)
+			if o.FollowLinks {
+				s, err = f.walk("extract", path.Join("/", dst, at), true)
+			}
 			if err != nil {
 				return err
 			}
