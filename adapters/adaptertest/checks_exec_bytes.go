@@ -203,10 +203,14 @@ func streamChecks() []check {
 		run: func(t *trial) {
 			in, release := io.Pipe()
 			defer release.Close() //nolint:errcheck // it never fails
-			got, err := t.exec(t.shared(), sandboxer.ExecRequest{Command: t.script("exit 4"), Stdin: in})
-			t.ok("Exec with a Stdin that blocks", err)
-			if got.ExitCode != 4 {
-				t.broken("a command whose Stdin blocks ended with %v", got)
+			for script, stdin := range map[string]io.Reader{
+				"exit 4": in, "read line; exit 4": io.MultiReader(strings.NewReader("one line\n"), in),
+			} {
+				got, err := t.exec(t.shared(), sandboxer.ExecRequest{Command: t.script(script), Stdin: stdin})
+				t.ok("Exec with a Stdin that blocks", err)
+				if got.ExitCode != 4 {
+					t.broken("%q with a Stdin that blocks ended with %v", script, got)
+				}
 			}
 		},
 	}, {

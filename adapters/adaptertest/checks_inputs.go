@@ -26,6 +26,20 @@ func inputChecks() []check {
 		rule: "inputs are read strictly: a key that the extension does not know fails with InvalidArgument and creates nothing",
 		why:  whyInputs,
 		run:  func(t *trial) { t.refuses(sandboxer.Inputs{"adaptertest_no_such_input": "x"}) },
+	}, {
+		name: "inputs/preflight", needs: []sandboxer.Capability{sandboxer.CapPreflight},
+		rule: "Preflight checks before anything is stored, and creates nothing",
+		why:  "no intent stands for what it makes, and so nobody would ever remove it",
+		run: func(t *trial) {
+			req := t.newRequest()
+			t.sweep(req)
+			pre, _ := sandboxer.As[sandboxer.Preflighter](t.s.one.spy)
+			for range 3 {
+				_, err := do(t, "Preflight", only(func(ctx context.Context) error { return pre.Preflight(ctx, req) }))
+				t.ok("Preflight of good inputs", err)
+			}
+			t.gone(req.Name, "Preflight")
+		},
 	}}
 }
 

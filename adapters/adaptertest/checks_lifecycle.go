@@ -61,13 +61,16 @@ func provisionChecks() []check {
 		},
 	}, {
 		name: "provision/handle",
-		rule: "the Handle that Provision returns is made with ProvisionRequest.Handle: identity, a version of at least 1, state",
-		why:  "the Manager refuses another one: it could not be told whose it is",
+		rule: "the Handle that Provision returns is made with ProvisionRequest.Handle: identity, a version of at least 1, state, no secret",
+		why:  "handles are stored, and the Manager refuses one of which it cannot tell whose it is",
 		run: func(t *trial) {
 			b := t.shared()
 			h := b.took.made
 			if h.Ref() != b.req.Ref() || !h.HasState() || h.StateVersion() < 1 {
 				t.broken("the handle is %s, and the request was for %+v", jsonOf(h), b.req.Ref())
+			}
+			if said := t.s.canary.said(); len(said) > 0 {
+				t.broken("a secret was shown: %q", said)
 			}
 		},
 	}, {

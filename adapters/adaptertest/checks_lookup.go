@@ -3,6 +3,7 @@ package adaptertest
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
@@ -65,17 +66,20 @@ func lookupChecks() []check {
 		rule:  "List yields what exists with its labels, its age and a Handle that works",
 		why:   "it is how the reaper finds what no record knows, and removes it",
 		run: func(t *trial) {
-			b := t.newBox()
+			t.shared() // it is the oldest
+			b, other := t.newBox(), t.newBox()
+			if !t.poll(func() bool {
+				names := t.listedNames()
+				return slices.Contains(names, b.name) && slices.Contains(names, other.name)
+			}) {
+				t.broken("List shows %q, and leaves out one of %s and %s", t.listedNames(), b.name, other.name)
+			}
 			var found []sandboxer.Instance
-			t.poll(func() bool {
-				found = nil
-				for _, in := range t.listedRaw(t.s.one) {
-					if in.Handle.Ref().Name() == b.name {
-						found = append(found, in)
-					}
+			for _, in := range t.listedRaw(t.s.one) {
+				if in.Handle.Ref().Name() == b.name {
+					found = append(found, in)
 				}
-				return len(found) > 0
-			})
+			}
 			if len(found) != 1 {
 				t.broken("List shows %d resources called %s instead of one", len(found), b.name)
 			}

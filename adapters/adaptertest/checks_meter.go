@@ -2,6 +2,7 @@ package adaptertest
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
@@ -12,20 +13,13 @@ const whyMeter = "what a meter says is put on a bill, and bills are checked"
 func meterChecks() []check {
 	needs := []sandboxer.Capability{sandboxer.CapMeter}
 	return []check{{
-		name: "meter/estimate", needs: needs,
+		name: "meter/estimate", needs: needs, alone: true,
 		rule: "EstimateCost prices a lifetime, exactly, and creates nothing",
 		why:  "quotes are asked for every place that a create could go to, and budgets are reserved by them",
 		run: func(t *trial) {
 			meter, _ := sandboxer.As[sandboxer.Meterer](t.s.one.spy)
 			profile := t.shared().req.Profile
-			names := func() map[string]bool {
-				out := map[string]bool{}
-				for _, in := range t.listed(t.s.one) {
-					out[in.Handle.Ref().Name()] = true
-				}
-				return out
-			}
-			before := names()
+			before := append(t.s.liveNames(t), t.listedNames()...)
 			quote := func(d time.Duration) sandboxer.MeterQuote {
 				q, err := do(t, "EstimateCost", func(ctx context.Context) (sandboxer.MeterQuote, error) { return meter.EstimateCost(ctx, profile, d) })
 				t.ok("EstimateCost", err)
@@ -42,9 +36,8 @@ func meterChecks() []check {
 			if c, err := two.Total.Cmp(one.Total); err != nil || c < 0 {
 				t.broken("two hours cost %v, and one hour %v", two.Total, one.Total)
 			}
-			known := t.s.one.spy.names()
-			for name := range names() {
-				if !before[name] && !known[name] {
+			for _, name := range append(t.s.liveNames(t), t.listedNames()...) {
+				if !slices.Contains(before, name) {
 					t.broken("while costs were estimated, %s was created", name)
 				}
 			}
@@ -55,9 +48,10 @@ func meterChecks() []check {
 		why:  whyMeter,
 		run: func(t *trial) {
 			b := t.newBox()
+			time.Sleep(100 * time.Millisecond)
 			last := t.reading(b)
 			for range 3 {
-				time.Sleep(40 * time.Millisecond)
+				time.Sleep(5 * time.Millisecond)
 				now := t.reading(b)
 				t.noLess(last, now)
 				last = now

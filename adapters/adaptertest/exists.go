@@ -97,6 +97,16 @@ func (t *trial) listedRaw(d *side) []sandboxer.Instance {
 	return got
 }
 
+// listedNames are the names of what List yields for both owners.
+func (t *trial) listedNames() []string {
+	t.Helper()
+	var out []string
+	for _, in := range t.listed(nil) {
+		out = append(out, in.Handle.Ref().Name())
+	}
+	return out
+}
+
 // query is what the Manager of d would list with.
 func (t *trial) query(d *side) sandboxer.ListQuery {
 	return sandboxer.ListQuery{

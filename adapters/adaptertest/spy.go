@@ -100,7 +100,6 @@ type hooks struct {
 	mu     sync.Mutex
 	lost   map[sandboxer.ID]bool
 	around map[hookKey]sandboxer.Interceptor
-	notes  func(what string, err error)
 }
 
 type hookKey struct {
@@ -136,27 +135,10 @@ func (h *hooks) on(op sandboxer.Op, id sandboxer.ID, f sandboxer.Interceptor) {
 
 func (h *hooks) intercept(ctx context.Context, c sandboxer.Call, next func(context.Context) error) error {
 	h.mu.Lock()
-	f, notes := h.around[hookKey{c.Op, c.ID}], h.notes
+	f := h.around[hookKey{c.Op, c.ID}]
 	h.mu.Unlock()
-	var err error
-	if f != nil {
-		err = f(ctx, c, next)
-	} else {
-		err = next(ctx)
+	if f == nil {
+		return next(ctx)
 	}
-	if notes != nil {
-		notes(string(c.Op), err)
-	}
-	return err
-}
-
-// names are those of everything that the Manager asked for.
-func (w *spy) names() map[string]bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	out := make(map[string]bool, len(w.seen))
-	for name := range w.seen {
-		out[name] = true
-	}
-	return out
+	return f(ctx, c, next)
 }
