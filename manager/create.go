@@ -16,6 +16,8 @@ type flight struct {
 	waiters int  // guarded by Manager.mu
 	left    bool // the last waiter left: it is being cleaned up, and nobody may join
 	cancel  context.CancelCauseFunc
+	owns    bool          // the ID is its request's: the intent stands in the store; guarded by Manager.mu
+	decided chan struct{} // closed when owns is set, or done is closed
 	done    chan struct{}
 	sb      *Sandbox // sb and err are written before done is closed
 	err     error
@@ -57,13 +59,13 @@ func (m *Manager) createOrJoin(ctx context.Context, req sandboxer.CreateRequest)
 		id = sandboxer.NewID()
 	}
 	for {
-		f, err := m.join(ctx, id, q, minted)
+		f, wait, err := m.join(ctx, id, q, minted)
 		if err != nil {
 			return nil, err
 		}
-		if f.left { // somebody's abandoned create is being cleaned up; look again when that is over
+		if wait != nil {
 			select {
-			case <-f.done:
+			case <-wait:
 				continue
 			case <-ctx.Done():
 				return nil, sandboxer.Refused(sandboxer.CodeOf(ctx.Err()), context.Cause(ctx))
@@ -82,37 +84,53 @@ func (m *Manager) createOrJoin(ctx context.Context, req sandboxer.CreateRequest)
 	}
 }
 
-// join finds the flight of id or starts one.
-func (m *Manager) join(ctx context.Context, id sandboxer.ID, q asked, minted bool) (*flight, error) {
+// join finds the flight of id or starts one. Where neither can be said yet it returns what to wait for before asking again:
+// the clean-up of a create that everybody left, or whether the ID belongs to the other request that is looking it up.
+func (m *Manager) join(ctx context.Context, id sandboxer.ID, q asked, minted bool) (f *flight, wait <-chan struct{}, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return nil, sandboxer.Refused(sandboxer.FailedPrecondition, errors.New("the manager is closed"))
+		return nil, nil, sandboxer.Refused(sandboxer.FailedPrecondition, errors.New("the manager is closed"))
 	}
 	if f := m.flights[id]; f != nil {
-		if f.left {
-			return f, nil
-		}
-		if !f.asked.same(&q) {
-			return nil, otherRequest(id)
+		switch same := f.asked.same(&q); {
+		case !same && f.owns:
+			return nil, nil, otherRequest(id)
+		case !same:
+			return nil, f.decided, nil
+		case f.left:
+			return nil, f.done, nil
 		}
 		f.waiters++
-		return f, nil
+		return f, nil, nil
 	}
 	fctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	f := &flight{asked: q, waiters: 1, cancel: cancel, done: make(chan struct{})}
+	f = &flight{asked: q, waiters: 1, cancel: cancel, decided: make(chan struct{}), done: make(chan struct{})}
 	m.flights[id] = f
 	m.work.Add(1)
 	go func() {
 		defer m.work.Done()
-		f.sb, f.err = m.create(fctx, id, q, minted)
+		f.sb, f.err = m.create(fctx, f, id, q, minted)
 		m.mu.Lock()
 		delete(m.flights, id)
+		if !f.owns {
+			close(f.decided)
+		}
 		m.mu.Unlock()
 		cancel(nil)
 		close(f.done)
 	}()
-	return f, nil
+	return f, nil, nil
+}
+
+// own says that the ID belongs to the flight's request from now on.
+func (m *Manager) own(f *flight) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !f.owns {
+		f.owns = true
+		close(f.decided)
+	}
 }
 
 // leave reports whether the waiter was the last; the create is then cancelled.
@@ -133,7 +151,7 @@ func otherRequest(id sandboxer.ID) error {
 }
 
 // create is the life of a sandbox up to ready.
-func (m *Manager) create(ctx context.Context, id sandboxer.ID, q asked, minted bool) (*Sandbox, error) {
+func (m *Manager) create(ctx context.Context, f *flight, id sandboxer.ID, q asked, minted bool) (*Sandbox, error) {
 	for tries := 0; ; tries++ {
 		r := &record{ID: id, Asked: q}
 		if !minted {
@@ -145,7 +163,7 @@ func (m *Manager) create(ctx context.Context, id sandboxer.ID, q asked, minted b
 				r = found
 			}
 		}
-		err := m.createRecord(ctx, r)
+		err := m.createRecord(ctx, f, r)
 		if err == nil {
 			return m.sandbox(r), nil
 		}
@@ -195,7 +213,7 @@ func (m *Manager) busy(r *record) error {
 	return &sandboxer.Error{Code: sandboxer.Aborted, NothingDone: true, RetryAfter: after, Err: fmt.Errorf("the sandbox is %s%s", r.State, why)}
 }
 
-func (m *Manager) createRecord(ctx context.Context, r *record) error {
+func (m *Manager) createRecord(ctx context.Context, f *flight, r *record) error {
 	ctx, release, err := m.acquire(ctx, string(r.ID))
 	if err != nil {
 		return err
@@ -210,7 +228,7 @@ func (m *Manager) createRecord(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	c := &creation{m: m, r: r, first: first, snap: snap}
+	c := &creation{m: m, r: r, first: first, snap: snap, own: func() { m.own(f) }}
 	return c.run(ctx)
 }
 

@@ -21,6 +21,7 @@ type creation struct {
 	snap    *snapshotRecord
 	targets int              // burst targets looked at so far
 	tried   []error          // why each place did not serve, in order
+	own     func()           // called once an intent of it stands in the store
 	begun   bool             // an attempt of this call stands in the store
 	pending []store.Mutation // what closes the last attempt, in the commit that opens the next or ends the sandbox
 }
@@ -167,6 +168,7 @@ func (c *creation) attempt(ctx context.Context, s *stop, h sandboxer.Host, last 
 	}
 	c.pending = nil
 	c.begun = true
+	c.own()
 	return t.run(ctx)
 }
 

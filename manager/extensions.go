@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -65,17 +66,37 @@ func (m *Manager) build(ctx context.Context, man registry.Manifest) (*extension,
 		return nil, errors.New("its adapter's New returned neither an extension nor an error")
 	}
 	x.caps = sandboxer.Capabilities(x.ext)
-	if err := checkFeatures(man.Capabilities.Features, x.caps); err != nil {
-		return nil, err
-	}
-	if man.Capabilities.PricingModel == sandboxer.PricingMetered && !x.can(sandboxer.CapMeter) {
-		return nil, errors.New("pricing_model is metered, but the extension is no Meterer: nothing could be accounted for")
+	if err := x.check(); err != nil {
+		return nil, errors.Join(err, x.close())
 	}
 	return x, nil
 }
 
+// check compares what is declared with what is so.
+func (x *extension) check() error {
+	if err := checkFeatures(x.manifest.Capabilities.Features, x.caps); err != nil {
+		return err
+	}
+	if x.manifest.Capabilities.PricingModel == sandboxer.PricingMetered && !x.can(sandboxer.CapMeter) {
+		return errors.New("pricing_model is metered, but the extension is no Meterer: nothing could be accounted for")
+	}
+	return nil
+}
+
+// close lets go of what the extension holds, where it asks for that.
+func (x *extension) close() error {
+	c, ok := sandboxer.As[io.Closer](x.ext)
+	if !ok {
+		return nil
+	}
+	if err := c.Close(); err != nil {
+		return fmt.Errorf("%s: %w", x.id, err)
+	}
+	return nil
+}
+
 func checkFeatures(declared, real []sandboxer.Capability) error {
-	if len(declared) == 0 {
+	if declared == nil {
 		return nil
 	}
 	var missing, undeclared []string

@@ -108,7 +108,9 @@ func (w *world) check(promised []string) {
 // settled waits for the background and returns the status of every record.
 func (w *world) settled(m *manager.Manager) []sandboxer.SandboxStatus {
 	w.t.Helper()
-	for range 400 {
+	tick := time.NewTicker(25 * time.Millisecond) // the background works in real time, beside real processes
+	defer tick.Stop()
+	for range 1200 {
 		var all []sandboxer.SandboxStatus
 		busy := false
 		for sb, err := range m.List(w.t.Context(), manager.Filter{}) {
@@ -132,9 +134,9 @@ func (w *world) settled(m *manager.Manager) []sandboxer.SandboxStatus {
 		if !busy {
 			return all
 		}
-		time.Sleep(25 * time.Millisecond)
+		<-tick.C
 	}
-	w.t.Fatal("a record has no end 10 s after the restart")
+	w.t.Fatal("a record has no end 30 s after the restart")
 	return nil
 }
 
