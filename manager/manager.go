@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -172,11 +171,7 @@ func (m *Manager) stop() {
 func (m *Manager) closeExtensions() error {
 	var errs []error
 	for _, x := range m.extensions {
-		if c, ok := sandboxer.As[io.Closer](x.ext); ok {
-			if err := c.Close(); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", x.id, err))
-			}
-		}
+		errs = append(errs, x.close())
 	}
 	return errors.Join(errs...)
 }

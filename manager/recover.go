@@ -182,26 +182,54 @@ func (m *Manager) inspect(ctx context.Context, id sandboxer.ID) (lost bool, err 
 	return r.ended(), err
 }
 
-// removeAll removes every sandbox and snapshot of a store that nobody will remember.
+// removeAll removes every sandbox and snapshot of a store that nobody will remember, many at once: one that cannot be
+// removed keeps no other from it.
 func (m *Manager) removeAll() error {
 	ctx := context.Background()
-	var errs []error
+	all := &parallel{slots: make(chan struct{}, maxWorkers)}
 	for r, err := range m.records(ctx, Filter{}) {
 		if err != nil {
-			return err
+			return errors.Join(all.wait(), err)
 		}
 		if !r.ended() {
-			_, err := m.teardown(ctx, r.ID, because{"", "its manager was closed, and its store remembers nothing"})
-			errs = append(errs, err)
+			all.do(func() error {
+				_, err := m.teardown(ctx, r.ID, because{"", "its manager was closed, and its store remembers nothing"})
+				return err
+			})
 		}
 	}
 	for sr, err := range m.cfg.Store.Scan(ctx, store.Query{Kind: kindSnapshot}) {
 		if err != nil {
-			return errors.Join(append(errs, err)...)
+			return errors.Join(all.wait(), err)
 		}
-		errs = append(errs, m.removeOneSnapshot(ctx, sr.Key.ID))
+		all.do(func() error { return m.removeOneSnapshot(ctx, sr.Key.ID) })
 	}
-	return errors.Join(errs...)
+	return all.wait()
+}
+
+// parallel runs a bounded number of functions at once and joins their errors.
+type parallel struct {
+	slots chan struct{}
+	group sync.WaitGroup
+	mu    sync.Mutex
+	errs  []error
+}
+
+func (p *parallel) do(f func() error) {
+	p.slots <- struct{}{}
+	p.group.Go(func() {
+		defer func() { <-p.slots }()
+		if err := f(); err != nil {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.errs = append(p.errs, err)
+		}
+	})
+}
+
+func (p *parallel) wait() error {
+	p.group.Wait()
+	return errors.Join(p.errs...)
 }
 
 func (m *Manager) removeOneSnapshot(ctx context.Context, id string) error {

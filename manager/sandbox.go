@@ -335,6 +335,11 @@ func (s *Sandbox) Dial(ctx context.Context, network, address string) (conn net.C
 
 // Meter reads what the sandbox has cost so far, or, after its end, what it did cost. Unsupported where nobody bills.
 func (s *Sandbox) Meter(ctx context.Context) (sandboxer.MeterReading, error) {
+	ctx, done, err := s.m.begin(ctx)
+	if err != nil {
+		return sandboxer.MeterReading{}, wrap("meter", &record{ID: s.id}, err)
+	}
+	defer done()
 	r, err := s.m.load(ctx, s.id)
 	if err != nil {
 		return sandboxer.MeterReading{}, wrap("meter", &record{ID: s.id}, err)
