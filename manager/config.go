@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/manager/store"
@@ -39,6 +41,9 @@ type Config struct {
 	Keep            time.Duration // how long records of ended sandboxes are kept. Defaults to 7 days
 	Retries         int           // of a create that the backend refused for now. Defaults to 3; negative: none
 }
+
+// maxHostID is how long the ID of a host may be: it is part of labels, tags and keys.
+const maxHostID = 128
 
 // margin is how much later than ours a backend's native deadline is set: the Manager's own removal, with its accounting,
 // comes first, and the backend's is the net below it.
@@ -97,6 +102,8 @@ func (c Config) validate() error {
 		switch {
 		case h.ID == "":
 			say("Config.Hosts[%d] has no ID", i)
+		case len(h.ID) > maxHostID || strings.ContainsFunc(h.ID, unicode.IsControl):
+			say("Config.Hosts[%d]: an ID has at most %d bytes and no control characters, unlike %.80q", i, maxHostID, h.ID)
 		case seen[h.ID]:
 			say("Config.Hosts: two hosts are called %q", h.ID)
 		case h.MaxSandboxes < 0:

@@ -3,6 +3,8 @@ package manager
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -126,12 +128,24 @@ func (r *record) tags() []string {
 		tags[0] = tagEnded
 	}
 	if t := r.Asked.Consumer.Tenant; t != "" {
-		tags = append(tags, "tenant="+t)
+		tags = append(tags, tenantTag(t))
 	}
 	if a := r.current(); a != nil && a.Host != "" {
-		tags = append(tags, "host="+a.Host)
+		tags = append(tags, hostTag(a.Host))
 	}
 	return tags
+}
+
+func hostTag(id string) string { return "host=" + id }
+
+// tenantTag indexes a tenant; one whose name is longer than a tag stands there as its digest.
+func tenantTag(tenant string) string {
+	tag := "tenant=" + tenant
+	if len(tag) <= store.MaxTag {
+		return tag
+	}
+	sum := sha256.Sum256([]byte(tenant))
+	return "tenant-sha256=" + hex.EncodeToString(sum[:])
 }
 
 func (r *record) status() sandboxer.SandboxStatus {

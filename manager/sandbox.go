@@ -80,9 +80,9 @@ func (m *Manager) records(ctx context.Context, f Filter) iter.Seq2[*record, erro
 		q := store.Query{Kind: kindSandbox}
 		switch {
 		case f.Host != "":
-			q.Tag = "host=" + f.Host
+			q.Tag = hostTag(f.Host)
 		case f.Tenant != "":
-			q.Tag = "tenant=" + f.Tenant
+			q.Tag = tenantTag(f.Tenant)
 		}
 		for sr, err := range m.cfg.Store.Scan(ctx, q) {
 			var r *record

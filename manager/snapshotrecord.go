@@ -61,10 +61,10 @@ func (m *Manager) saveSnapshot(ctx context.Context, point string, r *snapshotRec
 	}
 	tags := []string{tagLive}
 	if t := r.Snap.Consumer.Tenant; t != "" {
-		tags = append(tags, "tenant="+t)
+		tags = append(tags, tenantTag(t))
 	}
 	if r.Snap.Host != "" {
-		tags = append(tags, "host="+r.Snap.Host)
+		tags = append(tags, hostTag(r.Snap.Host))
 	}
 	rev, err := m.commit(ctx, point, store.Mutation{Do: store.Put, Key: snapshotKey(r.Snap.ID), Expect: r.rev, Tags: tags, Body: body})
 	if err != nil {
@@ -97,9 +97,9 @@ func (m *Manager) Snapshots(ctx context.Context, f Filter) iter.Seq2[sandboxer.S
 		q := store.Query{Kind: kindSnapshot}
 		switch {
 		case f.Host != "":
-			q.Tag = "host=" + f.Host
+			q.Tag = hostTag(f.Host)
 		case f.Tenant != "":
-			q.Tag = "tenant=" + f.Tenant
+			q.Tag = tenantTag(f.Tenant)
 		}
 		for sr, err := range m.cfg.Store.Scan(ctx, q) {
 			var r *snapshotRecord
