@@ -133,9 +133,8 @@ func (c *creation) attempt(ctx context.Context, s *stop, h sandboxer.Host, last 
 			N: n, Name: sandboxer.HandleRef{ID: c.r.ID, Attempt: n}.Name(), Profile: s.profile.ID,
 			Extension: s.ext.id, Host: h.ID, Payer: s.payer, StartedAt: now(),
 		},
-		Recipe: &recipe{Profile: s.profile}, Place: h.ID,
+		Recipe: c.recipe(s), Place: h.ID,
 	}
-	a.Recipe.Burst, a.Recipe.Requires = nil, nil // decided by now
 	var expires time.Time
 	if s.profile.TTL > 0 {
 		expires = a.StartedAt.Add(s.profile.TTL)
@@ -171,6 +170,30 @@ func (c *creation) attempt(ctx context.Context, s *stop, h sandboxer.Host, last 
 	c.own()
 	return t.run(ctx)
 }
+
+// recipe is what an attempt at s keeps of its profile. Of a profile that is used as it stands it is made once.
+func (c *creation) recipe(s *stop) *recipe {
+	type variant struct {
+		id  string
+		ttl time.Duration
+	}
+	plain := s == c.first && len(c.r.Asked.Inputs) == 0
+	key := variant{s.profile.ID, s.profile.TTL}
+	if plain {
+		if known, ok := c.m.recipes.Load(key); ok {
+			return known.(*recipe)
+		}
+	}
+	p := &recipe{Profile: s.profile}
+	p.Burst, p.Requires = nil, nil // decided by now
+	if _, err := once(&p.text, &p.Profile); err == nil && plain && c.m.recipeCount.Add(1) <= maxRecipes {
+		c.m.recipes.Store(key, p)
+	}
+	return p
+}
+
+// maxRecipes bounds what is remembered: times to live are the callers' to choose.
+const maxRecipes = 1000
 
 // notOpened explains why the intent could not be stored.
 func (c *creation) notOpened(s *stop, h sandboxer.Host, err error) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
@@ -29,6 +30,9 @@ type Manager struct {
 	uses     map[sandboxer.ID]map[*context.CancelCauseFunc]struct{}
 	forwards map[sandboxer.ID]map[int]*forward
 	inUse    map[string]int // snapshots that are being restored or sent
+
+	recipes     sync.Map // of profiles as they stand, see creation.recipe
+	recipeCount atomic.Int64
 
 	sched  *schedule
 	events *broadcast

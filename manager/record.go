@@ -38,14 +38,14 @@ type record struct {
 	Reason    string                   `json:"reason,omitempty"`
 	Cause     string                   `json:"cause,omitempty"` // why it is being removed; Reason then says how that goes
 	CauseCode sandboxer.Code           `json:"cause_code,omitempty"`
-	Asked     asked                    `json:"asked"`
+	Asked     asked                    `json:"-"` // these two and the recipes: see encode
 	CreatedAt time.Time                `json:"created_at"`
 	ReadyAt   time.Time                `json:"ready_at,omitzero"`
 	ExpiresAt time.Time                `json:"expires_at,omitzero"`
 	EndedAt   time.Time                `json:"ended_at,omitzero"`
 	Attempts  []attempt                `json:"attempts,omitempty"`
 	Reach     *sandboxer.Reachability  `json:"reach,omitempty"`
-	Quote     *estimate                `json:"quote,omitempty"`
+	Quote     *estimate                `json:"-"`
 	Cost      *sandboxer.MeterReading  `json:"cost,omitempty"` // the last reading, once it has ended
 	Cleanup   *sandboxer.CleanupReport `json:"cleanup,omitempty"`
 	Stray     map[string]string        `json:"stray,omitempty"`    // the labels of a resource that the reaper found without a record
@@ -69,23 +69,11 @@ type asked struct {
 	text []byte // as JSON, once frozen
 }
 
-// askedFields are asked without its methods.
-type askedFields asked
-
 // freeze encodes a once and for all: several callers compare with it at the same time.
 func (a asked) freeze() (asked, error) {
-	text, err := json.Marshal((*askedFields)(&a))
+	text, err := json.Marshal(&a)
 	a.text = text
 	return a, err
-}
-
-// MarshalJSON is the text of freeze.
-func (a *asked) MarshalJSON() ([]byte, error) { return a.text, nil }
-
-// UnmarshalJSON decodes what MarshalJSON wrote.
-func (a *asked) UnmarshalJSON(b []byte) error {
-	a.text = bytes.Clone(b)
-	return json.Unmarshal(b, (*askedFields)(a))
 }
 
 func (a *asked) same(b *asked) bool { return bytes.Equal(a.text, b.text) }
@@ -93,7 +81,7 @@ func (a *asked) same(b *asked) bool { return bytes.Equal(a.text, b.text) }
 // attempt is one place. What a later call needs is kept with it, so that nothing depends on the registry of today.
 type attempt struct {
 	sandboxer.Attempt
-	Recipe   *recipe          `json:"recipe,omitempty"` // resolved, with the inputs merged in
+	Recipe   *recipe          `json:"-"` // resolved, with the inputs merged in
 	Handle   sandboxer.Handle `json:"handle,omitzero"`
 	Place    string           `json:"place,omitempty"`   // the host whose slot it holds
 	Since    time.Time        `json:"since,omitzero"`    // a call begun no later than this may still create it
@@ -169,18 +157,6 @@ func (r *record) status() sandboxer.SandboxStatus {
 	return s
 }
 
-func decodeRecord(sr store.Record) (*record, error) {
-	r := &record{}
-	if err := json.Unmarshal(sr.Body, r); err != nil {
-		return nil, sandboxer.Mark(sandboxer.Internal, fmt.Errorf("the record of %s does not decode: %w", sr.Key.ID, err))
-	}
-	if r.V > recordVersion {
-		return nil, sandboxer.Mark(sandboxer.FailedPrecondition, fmt.Errorf("the record of %s is of format %d, written by a newer release: upgrade sandboxer", r.ID, r.V))
-	}
-	r.rev, r.saved, r.armed = sr.Rev, r.State, r.ExpiresAt
-	return r, nil
-}
-
 func sandboxKey(id sandboxer.ID) store.Key { return store.Key{Kind: kindSandbox, ID: string(id)} }
 
 // load reads the record of id; NotFound where there is none.
@@ -199,7 +175,7 @@ func (m *Manager) load(ctx context.Context, id sandboxer.ID) (*record, error) {
 // not known is worse than one that takes a moment longer.
 func (m *Manager) save(ctx context.Context, point string, r *record, extra ...store.Mutation) error {
 	r.V = recordVersion
-	body, err := json.Marshal(r)
+	body, err := r.encode()
 	if err != nil {
 		return sandboxer.Mark(sandboxer.Internal, fmt.Errorf("the record of %s does not encode: %w", r.ID, err))
 	}

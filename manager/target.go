@@ -42,7 +42,7 @@ func (m *Manager) stamp(labels map[string]string, c sandboxer.Consumer) {
 
 func (m *Manager) provisionRequest(r *record, a *attempt, h sandboxer.Host) *sandboxer.ProvisionRequest {
 	return &sandboxer.ProvisionRequest{
-		ID: a.id(r), Attempt: a.N, Name: a.Name, Profile: a.Recipe.Profile, Inputs: a.Recipe.Inputs, Host: h,
+		ID: a.id(r), Attempt: a.N, Name: a.Name, Profile: a.Recipe.Profile, Inputs: maps.Clone(a.Recipe.Inputs), Host: h,
 		Consumer: r.Asked.Consumer, Labels: m.labels(r, a), ExpiresAt: a.Deadline,
 		Secret:     m.watchKey(a.Extension, a.Payer).secret,
 		Checkpoint: func(context.Context, sandboxer.Handle) error { return nil },
@@ -59,7 +59,7 @@ func (m *Manager) target(r *record, a *attempt, h sandboxer.Host, keys *keyWatch
 		handle = sandboxer.BareHandle(sandboxer.HandleRef{ID: a.id(r), Attempt: a.N, Extension: a.Extension, Host: a.Host})
 	}
 	return sandboxer.Target{
-		Handle: handle, Host: h, Inputs: a.Recipe.Inputs, Consumer: r.Asked.Consumer,
+		Handle: handle, Host: h, Inputs: maps.Clone(a.Recipe.Inputs), Consumer: r.Asked.Consumer,
 		Labels: m.labels(r, a), ExpiresAt: a.Deadline, Secret: keys.secret,
 	}
 }
