@@ -115,7 +115,7 @@ func show(ctx context.Context, m *manager.Manager, s *screen, repo string, comma
 	s.say("copied   %s", repo)
 
 	s.say("running  %s", strings.Join(command, " "))
-	res, err := first.Exec(ctx, sandboxer.ExecRequest{Command: command, Env: goEnvironment(ctx), Stdout: s.live(), Stderr: s.live()})
+	res, err := first.Exec(ctx, sandboxer.ExecRequest{Command: command, Env: environment(ctx, command), Stdout: s.live(), Stderr: s.live()})
 	if err == nil {
 		err = res.Err()
 	}
@@ -277,8 +277,11 @@ func ownRepository() (string, error) {
 	return "", err
 }
 
-// goEnvironment lets a Go command in the sandbox, whose environment is clean, use the caches that this machine has already.
-func goEnvironment(ctx context.Context) map[string]string {
+// environment lets a Go command in the sandbox, whose environment is clean, use the caches that this machine has already.
+func environment(ctx context.Context, command []string) map[string]string {
+	if command[0] != "go" {
+		return nil
+	}
 	env := map[string]string{}
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOFLAGS"} {
 		if value, err := exec.CommandContext(ctx, "go", "env", name).Output(); err == nil && len(value) > 1 {
