@@ -149,4 +149,20 @@ func (w *writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// NewReader reads r until ctx ends, also while r blocks. Close ends its goroutine and not r; a Read of r that is under way
+// then is the last one, and its bytes are lost.
+func NewReader(ctx context.Context, r io.Reader) io.ReadCloser { return closer{newReader(ctx, r)} }
+
+type closer struct{ *reader }
+
+func (c closer) Close() error { c.stop(); return nil }
+
+// NewWriter writes to w until ctx ends, also while w blocks. Close ends its goroutine and not w. What has been written must
+// not be changed after an error, since a Write of w may still be under way.
+func NewWriter(ctx context.Context, w io.Writer) io.WriteCloser { return stopper{newWriter(ctx, w)} }
+
+type stopper struct{ *writer }
+
+func (s stopper) Close() error { s.stop(); return nil }
+
 func (w *writer) stop() { w.once.Do(func() { close(w.in) }) }
