@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/sand-boxer/sandboxer"
 )
@@ -102,6 +103,8 @@ type extension struct {
 	caps   []sandboxer.Capability
 	strict bool // only the inputs of the handler "fake"
 	log    *slog.Logger
+	owner  atomic.Pointer[string] // of its last create, for a quirk
+	secret atomic.Pointer[string] // that it used last, for a quirk
 }
 
 // HasCapability denies what was not asked for in Adapter or InPlaceOf.

@@ -1,6 +1,7 @@
 package fake_test
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ func TestConformance(t *testing.T) {
 		Profile: func(testing.TB) sandboxer.Profile {
 			return sandboxer.Profile{ID: "profile.fake", Extension: "ext.fake"}
 		},
+		Listen: func(port int) []string { return []string{"nc", "-l", "-k", "-p", strconv.Itoa(port), "-e", "cat"} },
 		Live:   func(testing.TB) []string { return backend.Live() },
 		Bad:    []sandboxer.Inputs{{"files": "one"}, {"file": map[string]any{}}},
 		Within: 10 * time.Second,

@@ -243,10 +243,10 @@ func (r *run) result(ctx context.Context, res shell.Result, begun time.Time, nam
 	switch {
 	case errors.As(cause, &write):
 		return sandboxer.ExecResult{}, sandboxer.Mark(sandboxer.Aborted, fmt.Errorf("the command in %s was killed because its output could not be written: %w", name, write.err))
-	case cause == errTimeout:
+	case errors.Is(cause, errTimeout):
 		out.ExitCode, out.Signal, out.TimedOut = -1, "SIGKILL", true
 		return out, nil
-	case cause == errCanceled:
+	case errors.Is(cause, errCanceled):
 		return sandboxer.ExecResult{}, ended(ctx)
 	case r.w.ctx.Err() != nil:
 		return sandboxer.ExecResult{}, sandboxer.Mark(sandboxer.Aborted, fmt.Errorf("the sandbox %s was torn down while the command ran", name))

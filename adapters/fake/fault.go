@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -175,16 +176,17 @@ type lostReply struct {
 
 func (l *lostReply) Error() string { return l.err.Error() }
 
-// unwrapLost returns the error that the caller sees, and whether a handle may go with it.
-func unwrapLost(err error) (seen error, withHandle bool) {
-	if l, ok := err.(*lostReply); ok {
-		return l.err, l.withHandle
-	}
-	return err, false
+// isLost reports whether the effect of a failed call happened.
+func isLost(err error) bool {
+	var l *lostReply
+	return errors.As(err, &l)
 }
 
-// seen is unwrapLost for calls without a handle.
+// seen is the error as the caller sees it.
 func seen(err error) error {
-	err, _ = unwrapLost(err)
+	var l *lostReply
+	if errors.As(err, &l) {
+		return l.err
+	}
 	return err
 }

@@ -114,6 +114,9 @@ func (e *extension) add(req *sandboxer.ProvisionRequest, payer string, content *
 		return old, nil
 	}
 	sh.byKey[k] = s
+	if owner := req.Labels[sandboxer.LabelOwner]; b.broken(ListsForeign) {
+		e.owner.Store(&owner)
+	}
 	return s, nil
 }
 
@@ -145,10 +148,14 @@ func (e *extension) handleOf(ctx context.Context, s *sandbox, secret sandboxer.S
 	return s.handle()
 }
 
-// plain strips the code where that quirk is on.
+// plain does what the quirks of errors do.
 func (e *extension) plain(err error) error {
-	if err != nil && e.b.broken(Unclassified) {
+	switch {
+	case err == nil:
+	case e.b.broken(Unclassified):
 		return errors.New(err.Error())
+	case e.b.broken(ErrorHoldsSecret) && e.secret.Load() != nil:
+		return fmt.Errorf("with the key %s: %w", *e.secret.Load(), err)
 	}
 	return err
 }

@@ -62,6 +62,9 @@ func (e *extension) use(ctx context.Context, t sandboxer.Target, f func(*sandbox
 // running is use for what only a running sandbox can do.
 func (e *extension) running(ctx context.Context, t sandboxer.Target, f func(*sandbox) error) error {
 	return e.use(ctx, t, func(s *sandbox) error {
+		if left := s.created + int64(e.b.behaviour.Load().ReadyAfter) - time.Now().UnixNano(); left > 0 {
+			return &sandboxer.Error{Code: sandboxer.Unavailable, NothingDone: true, RetryAfter: time.Duration(left), Err: fmt.Errorf("sandbox %s is not ready yet", s.key.name)}
+		}
 		if s.paused {
 			return sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("sandbox %s is paused; resume it first", s.key.name))
 		}
@@ -122,11 +125,10 @@ func (e *extension) List(ctx context.Context, q sandboxer.ListQuery) iter.Seq2[s
 		})
 		seenErr := e.plain(seen(err))
 		if err != nil {
-			if _, cut := err.(*lostReply); cut {
-				all = all[:len(all)/2]
-			} else {
+			if !isLost(err) {
 				all = nil
 			}
+			all = all[:len(all)/2]
 		}
 		for _, in := range all {
 			if ctx.Err() != nil {
@@ -156,8 +158,7 @@ func (e *extension) list(ctx context.Context, q sandboxer.ListQuery) ([]sandboxe
 			now < s.appears || now < s.created+int64(x.ListLag) || x.Unlisted != nil && x.Unlisted(s.key.name) || s.id.Validate() != nil {
 			return
 		}
-		foreign := s.labels.get(sandboxer.LabelOwner) == "" || !s.labels.match(q.Labels)
-		if foreign && !b.broken(ListsForeign) {
+		if (s.labels.get(sandboxer.LabelOwner) == "" || !s.labels.match(q.Labels)) && !b.broken(ListsForeign) {
 			return
 		}
 		in, err := e.instance(s)
@@ -165,10 +166,8 @@ func (e *extension) list(ctx context.Context, q sandboxer.ListQuery) ([]sandboxe
 			failed = err
 			return
 		}
-		if foreign {
-			for k, v := range q.Labels {
-				in.Labels[k] = v
-			}
+		if owner := e.owner.Load(); owner != nil && b.broken(ListsForeign) {
+			in.Labels[sandboxer.LabelOwner] = *owner
 		}
 		out = append(out, in)
 	})

@@ -102,3 +102,21 @@ func (b *Backend) broken(q Quirk) bool {
 	m := *b.quirks.Load()
 	return len(m) > 0 && m[q]
 }
+
+// Quirks returns all quirks.
+func Quirks() []Quirk {
+	return []Quirk{
+		CreatesTwice, ForgetsName, StealsForeign, BadInputsCreate, AcceptsBadInputs, ReadyTooEarly, ReadyOnce,
+		TeardownLies, TeardownOnce, TeardownNeedsState, TeardownForeign, TeardownLeavesQuiet, HandleNeedsInstance,
+		FindCreates, FindForeign, FindMisses, ListsForeign, ListMisses, ListDropsLabels, InspectLies,
+		InspectNeverGone, InspectWrongState, ExtendShortens, ExtendLies, IgnoresExpiry, PauseTwiceFails,
+		PauseLosesFiles, ExecLosesTail, ExecMergesStreams, ExecReorders, ExecLosesExitCode, ExecExitIsError,
+		ExecIgnoresTimeout, ExecIgnoresDir, ExecIgnoresEnv, ExecIgnoresStdin, ExecWaitsForStdin,
+		ExecWaitsForChildren, ExecKillsChildren, ExecJoinsArgs, ExecMangles, ExecIgnoresWriteErr, ExecLeavesProcess,
+		CopyDropsModes, CopyDropsTimes, CopyDropsEmpty, CopyFollowsLinks, CopyCutsBinary, CopyOtherWorld,
+		CopyNeedsDir, DialAnything, SnapshotForgotten, SnapshotLosesFiles, SnapshotsUnlisted, SnapshotDeleteLies,
+		SnapshotDeleteOnce, SnapshotNeedsState, SnapshotDiesToo, ImportUnverified, MeterFalls, MeterForgets,
+		MeterNeverFinal, MeterWrongSum, EstimateCreates, PreflightCreates, UndeclaredCapability, MissingCapability,
+		IgnoresContext, HandleHoldsSecret, ErrorHoldsSecret, Unclassified,
+	}
+}

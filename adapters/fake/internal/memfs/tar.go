@@ -205,7 +205,7 @@ func (f *FS) Archive(ctx context.Context, src string, w io.Writer, o TarOptions)
 		return err
 	}
 	tw := tar.NewWriter(w)
-	a := archiver{ctx: ctx, f: f, w: tw, o: o}
+	a := archiver{ctx: ctx, f: f, src: src, w: tw, o: o}
 	if n.mode.IsDir() {
 		err = a.kids("", n)
 	} else {
@@ -220,6 +220,7 @@ func (f *FS) Archive(ctx context.Context, src string, w io.Writer, o TarOptions)
 type archiver struct {
 	ctx context.Context
 	f   *FS
+	src string
 	w   *tar.Writer
 	o   TarOptions
 }
@@ -253,7 +254,7 @@ func (a *archiver) entry(name string, n *node) error {
 		}
 	case n.mode&fs.ModeSymlink != 0 && a.o.FollowLinks:
 		a.f.mu.RLock()
-		to, err := a.f.find("archive", Join("/workspace", n.target), true)
+		to, err := a.f.find("archive", Join(path.Dir(Join(a.src, name)), n.target), true)
 		a.f.mu.RUnlock()
 		if err != nil || !to.mode.IsRegular() {
 			return nil

@@ -2,19 +2,20 @@ package shell
 
 import (
 	"context"
+	"errors"
 	"io"
 	"syscall"
 )
 
-// Reader and Writer are what commands read and write through: their waits end with the command.
-type (
-	Reader interface {
-		ReadContext(ctx context.Context, b []byte) (int, error)
-	}
-	Writer interface {
-		WriteContext(ctx context.Context, b []byte) (int, error)
-	}
-)
+// Reader is what commands read from: a wait ends with the command.
+type Reader interface {
+	ReadContext(ctx context.Context, b []byte) (int, error)
+}
+
+// Writer is what commands write to: a wait ends with the command.
+type Writer interface {
+	WriteContext(ctx context.Context, b []byte) (int, error)
+}
 
 // bound gives an end of a stream the context of one process.
 type bound struct {
@@ -36,7 +37,7 @@ func (b bound) Write(buf []byte) (int, error) {
 		return 0, context.Cause(b.p.ctx)
 	}
 	n, err := b.w.WriteContext(b.p.ctx, buf)
-	if err == syscall.EPIPE {
+	if errors.Is(err, syscall.EPIPE) {
 		b.p.kill("SIGPIPE")
 	}
 	return n, err

@@ -3,7 +3,6 @@
 package shell
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"strconv"
@@ -249,104 +248,6 @@ func (s *shell) command(c command) flow {
 	return flow{}
 }
 
-func (s *shell) condition(body list) (bool, flow) {
-	s.tested++
-	f := s.list(body)
-	s.tested--
-	return s.last == 0, f
-}
-
-func (s *shell) ifClause(c *ifClause) flow {
-	for i, cond := range c.conds {
-		ok, f := s.condition(cond)
-		if f.kind != goOn {
-			return f
-		}
-		if ok {
-			return s.list(c.bodies[i])
-		}
-	}
-	s.last = 0
-	return s.list(c.otherwise)
-}
-
-// loopFlow says whether a loop goes on after f, and what it returns if not.
-func loopFlow(f flow) (stop bool, out flow) {
-	switch f.kind {
-	case goOn:
-		return false, flow{}
-	case breaking, continuing:
-		if f.count > 1 {
-			return true, flow{f.kind, f.count - 1}
-		}
-		return f.kind == breaking, flow{}
-	}
-	return true, f
-}
-
-func (s *shell) loop(c *loop) flow {
-	status := 0
-	for {
-		if s.ctx.Err() != nil {
-			s.last = s.status(0)
-			return flow{kind: exiting}
-		}
-		ok, f := s.condition(c.cond)
-		if f.kind != goOn {
-			if stop, out := loopFlow(f); stop {
-				return out
-			}
-			continue
-		}
-		if ok == c.until {
-			s.last = status
-			return flow{}
-		}
-		stop, out := loopFlow(s.list(c.body))
-		if status = s.last; stop {
-			return out
-		}
-	}
-}
-
-func (s *shell) forClause(c *forClause) flow {
-	values := s.params
-	if !c.params {
-		var err error
-		if values, err = s.fields(c.words); err != nil {
-			return s.expansionFailed(err)
-		}
-	}
-	s.last = 0
-	for _, v := range values {
-		s.set(c.name, v)
-		if stop, out := loopFlow(s.list(c.body)); stop {
-			return out
-		}
-	}
-	return flow{}
-}
-
-func (s *shell) caseClause(c *caseClause) flow {
-	subject, err := s.text(c.subject)
-	if err != nil {
-		return s.expansionFailed(err)
-	}
-	s.last = 0
-	for _, arm := range c.arms {
-		for _, w := range arm.patterns {
-			pattern, err := s.pattern(w)
-			if err != nil {
-				return s.expansionFailed(err)
-			}
-			if match(pattern, subject) {
-				return s.list(arm.body)
-			}
-		}
-	}
-	return flow{}
-}
-
 // expansionFailed ends a shell whose words cannot be expanded, as POSIX wants.
 func (s *shell) expansionFailed(err error) flow {
 	s.complain("%v", err)
@@ -440,40 +341,6 @@ func (s *shell) spawn(args []string, env map[string]string) int {
 	defer child.done()
 	child.env, child.args = env, args
 	return child.status(child.run())
-}
-
-// background runs a pipeline beside the shell.
-func (s *shell) background(chain []andOr) {
-	child := s.detach()
-	j := &job{pid: child.pid, done: make(chan struct{})}
-	s.jobs = append(s.jobs, j)
-	s.lastJob, s.last = child.pid, 0
-	child.files[0] = empty{}
-	child.shellPID = s.shellPID
-	sub := s.subshell(child)
-	s.ex.children(func() {
-		defer close(j.done)
-		f := sub.andOr(chain)
-		j.status = child.status(sub.finish(f))
-		child.done()
-	})
-}
-
-// job is a background pipeline.
-type job struct {
-	pid    int
-	done   chan struct{}
-	status int // once done
-}
-
-// await waits for a job, or for the end of ctx.
-func (j *job) await(ctx context.Context) (int, bool) {
-	select {
-	case <-j.done:
-		return j.status, true
-	case <-ctx.Done():
-		return 0, false
-	}
 }
 
 // complain writes to standard error, as "name: message".
