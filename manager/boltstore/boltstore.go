@@ -38,13 +38,16 @@ type Store struct {
 	log  *slog.Logger
 	lock *fileLock
 	db   *bolt.DB
+	file *os.File // db's
 
 	queue   queue
 	stopped chan struct{}
 	state   state // the committing goroutine's
 
 	failure atomic.Pointer[error] // why it refuses to go on
-	stuck   bool                  // bbolt panicked while it wrote, and may hold its locks
+	stuck   atomic.Bool           // bbolt panicked and holds its locks
+
+	beginning sync.Mutex // held while a transaction begins
 
 	closing  sync.RWMutex // held for reading while db is used
 	closed   bool
@@ -94,10 +97,10 @@ func open(ctx context.Context, path string, o options) (_ *Store, err error) {
 	} else if err := e.run(ctx); err != nil {
 		return nil, err
 	}
-	if s.db, err = openBolt(path, o.boot == 0); err != nil {
+	if s.db, s.file, err = openBolt(path, o.boot == 0); err != nil {
 		return nil, classify(err)
 	}
-	if err := s.begin(o.boot); err != nil {
+	if err := s.start(o.boot); err != nil {
 		_ = s.db.Close()
 		return nil, err
 	}
@@ -156,18 +159,23 @@ func boltOptions() *bolt.Options {
 // openBolt opens a file that was examined. Unless ordered, a commit writes its pages and its root page and syncs once: the
 // examination finds a commit that the system's end tore, and undoes it. Where it could not tell that from damage, bbolt
 // syncs the pages before it writes the root page.
-func openBolt(path string, ordered bool) (db *bolt.DB, err error) {
+func openBolt(path string, ordered bool) (db *bolt.DB, file *os.File, err error) {
 	defer recoverTo(&err)
 	o := boltOptions()
 	o.NoSync = !ordered
+	o.OpenFile = func(path string, flag int, mode os.FileMode) (*os.File, error) {
+		var err error
+		file, err = os.OpenFile(path, flag, mode)
+		return file, err
+	}
 	if db, err = bolt.Open(path, 0o600, o); err == nil {
 		db.AllocSize = 1 << 20 // how far ahead the file grows; 16 MiB are much for a small store
 	}
-	return db, err
+	return db, file, err
 }
 
-// begin reads what the store knows about itself and marks the beginning of this process's use of it.
-func (s *Store) begin(boot uint64) error {
+// start reads what the store knows about itself and marks the beginning of this process's use of it.
+func (s *Store) start(boot uint64) error {
 	err := s.view(func(tx *bolt.Tx) error {
 		a, st, err := readMeta(tx)
 		if err != nil {
@@ -220,7 +228,9 @@ func (s *Store) Close() error {
 		s.state.sealed = true
 		err = s.seal()
 	}
-	if !s.stuck {
+	if s.stuck.Load() {
+		err = errors.Join(err, s.file.Close()) // which ends bbolt's lock; the map stays
+	} else {
 		err = errors.Join(err, s.db.Close())
 	}
 	if err != nil {

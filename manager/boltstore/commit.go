@@ -146,9 +146,7 @@ func (s *Store) apply(batch []*commit) error {
 	err := s.update(func(tx *bolt.Tx) (bool, error) {
 		f := fold{tx: tx, records: tx.Bucket(bucketRecords), state: next, seen: make(map[store.Key]*pending)}
 		for _, c := range batch {
-			if c.rev, c.err = f.commit(c.ms); c.err != nil && f.damage != nil {
-				return false, f.damage
-			}
+			c.rev, c.err = f.commit(c.ms)
 		}
 		if len(f.dirty) == 0 {
 			return false, nil
@@ -170,7 +168,6 @@ type fold struct {
 	state   state
 	seen    map[store.Key]*pending
 	dirty   []*pending
-	damage  error
 }
 
 // pending is a record as the transaction found it and as the batch leaves it.
@@ -214,8 +211,7 @@ func (f *fold) current(k store.Key) (store.Record, error) {
 	if value := f.records.Get(p.key); value != nil {
 		var err error
 		if p.before, err = decodeRecord(k, p.key, value); err != nil {
-			f.damage = damagedRecord(k, err)
-			return store.Record{}, f.damage
+			return store.Record{}, sandboxer.Refused(sandboxer.Internal, damagedRecord(k, err))
 		}
 		p.sum = binary.BigEndian.Uint32(value)
 	}

@@ -1,7 +1,6 @@
 package boltstore
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -20,6 +19,23 @@ func recoverTo(err *error) {
 	}
 }
 
+// begin begins a transaction. Where bbolt panics at that, because the root pages are gone, it keeps its locks, and whoever
+// asked it for more would wait for ever.
+func (s *Store) begin(writable bool) (tx *bolt.Tx, err error) {
+	s.beginning.Lock()
+	defer s.beginning.Unlock()
+	if err := s.failed(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			s.stuck.Store(true)
+			err = s.stop(damaged("its root pages: %v", p))
+		}
+	}()
+	return s.db.Begin(writable)
+}
+
 // view runs f in a reading transaction. What f reads lies in mapped memory and must be copied.
 func (s *Store) view(f func(tx *bolt.Tx) error) (err error) {
 	s.closing.RLock()
@@ -27,33 +43,43 @@ func (s *Store) view(f func(tx *bolt.Tx) error) (err error) {
 	if s.closed {
 		return errClosed()
 	}
-	if err := s.failed(); err != nil {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	tx, err := s.begin(false)
+	if err != nil {
 		return err
 	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer recoverTo(&err)
-	return s.db.View(f)
-}
-
-// update runs f in a writing transaction and, if f says so, commits it. An error that IsRefused changed nothing; after any
-// other the store has failed.
-func (s *Store) update(f func(tx *bolt.Tx) (bool, error)) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if p := recover(); p != nil {
-			s.stuck = true
-			err = s.fail(sandboxer.Unknown, damaged("while it was written: %v", p))
+		if s.stuck.Load() {
+			return
+		}
+		if rerr := tx.Rollback(); err == nil {
+			err = rerr
 		}
 	}()
-	tx, err := s.db.Begin(true)
+	defer recoverTo(&err)
+	return f(tx)
+}
+
+// update runs f in a writing transaction and, if f says so, commits it. An error that IsRefused changed nothing.
+func (s *Store) update(f func(tx *bolt.Tx) (bool, error)) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	tx, err := s.begin(true)
 	if err != nil {
-		return s.fail(sandboxer.Unavailable, err)
+		return s.stop(err)
 	}
 	id := uint64(tx.ID())
+	defer func() {
+		if p := recover(); p != nil {
+			if !rolledBack(tx) {
+				s.stuck.Store(true)
+			}
+			err = s.notCommitted(id, damaged("while it was written: %v", p))
+		}
+	}()
 	dirty, err := f(tx)
 	if err != nil || !dirty {
 		if rerr := tx.Rollback(); rerr != nil {
-			return s.fail(sandboxer.Unavailable, rerr)
+			return s.stop(rerr)
 		}
 		if err != nil {
 			return sandboxer.Refused(sandboxer.CodeOf(err), err)
@@ -65,10 +91,20 @@ func (s *Store) update(f func(tx *bolt.Tx) (bool, error)) (err error) {
 	}
 	if s.db.NoSync {
 		if err := s.db.Sync(); err != nil {
-			return s.fail(sandboxer.Unknown, fmt.Errorf("syncing it: %w", err))
+			return s.unknown(fmt.Errorf("syncing it: %w", err))
 		}
 	}
 	return nil
+}
+
+// rolledBack ends a transaction that panicked, so that it keeps no lock, and reports whether that could be done.
+func rolledBack(tx *bolt.Tx) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	return tx != nil && tx.Rollback() == nil
 }
 
 // notCommitted tells what became of the transaction id, which bbolt could not commit. Its root page comes last: as long as
@@ -77,12 +113,11 @@ func (s *Store) notCommitted(id uint64, err error) error {
 	written, rerr := s.rootWritten(id)
 	switch {
 	case rerr != nil || written:
-		return s.fail(sandboxer.Unknown, errors.Join(err, rerr))
+		return s.unknown(errors.Join(err, rerr))
 	case isDiskFull(err):
 		return sandboxer.Refused(sandboxer.Unavailable, fmt.Errorf("the disk is full, nothing was changed; make room and try again: %w", err))
 	}
-	failed := s.fail(sandboxer.Unavailable, err)
-	return sandboxer.Refused(sandboxer.CodeOf(failed), failed)
+	return s.stop(err)
 }
 
 // rootWritten reports whether the root page of transaction id can be seen in the file.
@@ -96,20 +131,26 @@ func (s *Store) rootWritten(id uint64) (bool, error) {
 	if _, err := f.ReadAt(b, int64(id%2)*int64(s.db.Info().PageSize)+pageHeader); err != nil {
 		return false, err
 	}
-	return binary.NativeEndian.Uint64(b[48:]) >= id, nil
+	return native.Uint64(b[48:]) >= id, nil
 }
 
-// fail makes the store refuse everything from now on and returns the error of the call that found out.
-func (s *Store) fail(code sandboxer.Code, err error) error {
-	later := sandboxer.Refused(sandboxer.Unavailable, fmt.Errorf(
-		"it stopped when the disk failed, because nobody can know what the disk holds now; look after the disk, then open it again: %w", err))
-	s.failure.CompareAndSwap(nil, &later)
-	if code == sandboxer.Unknown {
-		return sandboxer.Mark(code, fmt.Errorf("the commit may or may not be there; open the store again and look: %w", err))
+// stop makes the store refuse everything from now on. What is returned says so, and that nothing was changed this time.
+func (s *Store) stop(err error) error {
+	if s.failed() == nil {
+		stopped := sandboxer.Refused(sandboxer.Unavailable, fmt.Errorf(
+			"it stopped, because after this nobody can know what the disk holds; look after the disk, then open it again: %w", err))
+		s.failure.CompareAndSwap(nil, &stopped)
 	}
-	return sandboxer.Mark(code, err)
+	return s.failed()
 }
 
+// unknown stops the store after a commit that may or may not be there.
+func (s *Store) unknown(err error) error {
+	_ = s.stop(err)
+	return sandboxer.Mark(sandboxer.Unknown, fmt.Errorf("the commit may or may not be there; open the store again and look: %w", err))
+}
+
+// failed returns why the store stopped, if it did.
 func (s *Store) failed() error {
 	if err := s.failure.Load(); err != nil {
 		return *err

@@ -205,7 +205,10 @@ func scanPages(h *harness) {
 		h.same("a scan in pages", want, got)
 	}
 	n := 0
-	for range h.s.Scan(h.ctx(), store.Query{Kind: "sandbox"}) {
+	for _, err := range h.s.Scan(h.ctx(), store.Query{Kind: "sandbox"}) {
+		if err != nil {
+			h.broken("Scan: %v", err)
+		}
 		if n++; n == 700 {
 			break
 		}
