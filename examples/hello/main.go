@@ -1,0 +1,42 @@
+// Hello is the program of the README: it makes a sandbox, runs a command in it, and takes it away.
+package main
+
+// docs:begin program
+
+import (
+	"context"
+	"log"
+	"os"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/all"
+	"github.com/sand-boxer/sandboxer/manager"
+	"github.com/sand-boxer/sandboxer/manager/boltstore"
+	"github.com/sand-boxer/sandboxer/registry"
+)
+
+func main() {
+	ctx := context.Background()
+	reg, err := registry.New(registry.WithAdapters(all.Adapters()...))
+	check(err)
+	st, err := boltstore.Open(ctx, "sandboxes.db") // remembers what exists, also after a crash
+	check(err)
+	m, err := manager.New(ctx, manager.Config{Registry: reg, Store: st})
+	check(err)
+	sb, err := m.Create(ctx, sandboxer.CreateRequest{Profile: "profile.local", Consumer: sandboxer.Consumer{ID: "me"}})
+	check(err)
+	_, err = sb.Exec(ctx, sandboxer.ExecRequest{Command: []string{"echo", "hello"}, Stdout: os.Stdout})
+	check(err)
+	_, err = sb.Teardown(ctx)
+	check(err)
+	check(m.Close())
+	check(st.Close())
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err) // whatever was made is found and removed by the next run
+	}
+}
+
+// docs:end

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+const root = "../../.."
+
+// TestUpToDate: what the documents say about the code is what the code says.
+func TestUpToDate(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"README.md", "docs/extension-sdk.md"} {
+		old, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := fill(t.Context(), root, string(old))
+		if errors.Is(err, sandboxer.Unsupported) {
+			t.Logf("%s: an adapter does not work on this system, so its column cannot be checked here: %v", name, err)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(old), text); diff != "" {
+			t.Errorf("%s is not up to date; run make generate (-file +generated):\n%s", name, diff)
+		}
+		if !strings.Contains(text, "<!-- /") {
+			t.Errorf("%s has no generated part left: were its marks removed?", name)
+		}
+	}
+}
+
+func TestCode(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "x.go")
+	text := "package x\n\n// docs:begin one\nfunc a() {\n\tb()\n}\n\n// docs:end\nfunc c() {\n\t// docs:begin two\n\td()\n\n\tif e {\n\t\tf()\n\t}\n\t// docs:end\n}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for region, want := range map[string]string{
+		"one": "```go\nfunc a() {\n\tb()\n}\n```\n",
+		"two": "```go\nd()\n\nif e {\n\tf()\n}\n```\n",
+		"":    "```go\npackage x\n\nfunc a() {\n\tb()\n}\n\nfunc c() {\n\td()\n\n\tif e {\n\t\tf()\n\t}\n}\n```\n",
+	} {
+		got, err := code(file, region)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("region %q (-want +got):\n%s", region, diff)
+		}
+	}
+	if _, err := code(file, "three"); err == nil {
+		t.Error("a region that is not there was found")
+	}
+}
