@@ -88,9 +88,10 @@ ttl: 30m
 // ShedAdapter serves manifests with "handler: shed".
 func ShedAdapter(backend *shed) sandboxer.Adapter {
 	return sandboxer.Adapter{
-		Handler:  "shed",
-		Manifest: []byte(shedManifest),
-		Profiles: [][]byte{[]byte(shedProfile)},
+		Handler:     "shed",
+		Manifest:    []byte(shedManifest),
+		Profiles:    [][]byte{[]byte(shedProfile)},
+		Credentials: []string{"api_key"},
 		New: func(_ context.Context, s sandboxer.Settings) (sandboxer.Extension, error) {
 			var o shedOptions
 			if err := s.Config.Decode(&o); err != nil {
