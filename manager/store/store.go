@@ -8,17 +8,26 @@ import (
 	"iter"
 )
 
-// Store is a small transactional record store. Safe for concurrent use.
+// Store is a small transactional record store. Safe for concurrent use. An error for which sandboxer.IsRefused reports
+// true changed nothing.
 type Store interface {
 	// Commit applies all mutations or none and is durable when it returns. Not applied: Aborted (a Rev differs) or
-	// ResourceExhausted (an Add would pass Max), an *Error naming the Key. InvalidArgument: the mutations themselves are
-	// wrong. Any other error: unknown, read back. Once begun it ignores ctx. rev is the Rev of everything that it put.
+	// ResourceExhausted (an Add would pass Max), an *Error naming the Key; InvalidArgument: the mutations themselves are
+	// wrong (see Validate); Canceled or DeadlineExceeded: ctx had ended before it began; and everything else that is
+	// Refused, a full disk or a closed store. Any other error: unknown, read back. Once begun it ignores ctx.
+	//
+	// rev is the Rev of everything that it put or added to, above all that were given out before. A commit that changes
+	// nothing, because it only checks or deletes what is not there, returns the latest Rev.
 	Commit(ctx context.Context, ms ...Mutation) (rev int64, err error)
-	// Get returns one record for each key, in order and from one consistent view; an absent one has Rev 0.
+	// Get returns one record for each key, in order and from one consistent view; an absent one has Rev 0. What is
+	// returned is the caller's own.
 	Get(ctx context.Context, keys ...Key) ([]Record, error)
-	// Scan yields the matching records in the order of their IDs. Each record is one that was committed; records written
-	// while a long scan runs may or may not be seen. The scan holds no lock while the caller works on a record.
+	// Scan yields the matching records in the order of their IDs, compared byte by byte. Each record is one that was
+	// committed; records written while a long scan runs may or may not be seen. The scan holds no lock while the caller
+	// works on a record. An error is yielded once, behind the records before it, and ends the scan: InvalidArgument for a
+	// query that means nothing, the code of ctx when that ends.
 	Scan(ctx context.Context, q Query) iter.Seq2[Record, error]
+	// Info describes the store. It is the same for as long as the store exists.
 	Info(ctx context.Context) (Info, error)
 }
 
@@ -42,15 +51,16 @@ type Verb uint8
 // The verbs.
 const (
 	Check  Verb = iota + 1 // nothing, but the commit fails unless Expect stands
-	Put                    // write Tags and Body
-	Delete                 // remove; with AnyRev an absent record is fine
-	Add                    // add Delta to N of a counter, which begins at 0
+	Put                    // write Tags and Body; N stays
+	Delete                 // remove, N as well; with AnyRev an absent record is fine
+	Add                    // add Delta to N of a counter, which begins at 0; Tags and Body stay
 )
 
 // AnyRev as Mutation.Expect accepts whatever stands.
 const AnyRev int64 = -1
 
-// Mutation is one change. One commit holds at most one mutation of a key, except that Adds of a key add up.
+// Mutation is one change. One commit holds at most one mutation of a key, except that Adds of a key add up: their total is
+// what is evaluated, against the smallest Max.
 type Mutation struct {
 	Do     Verb
 	Key    Key
@@ -72,7 +82,7 @@ type Query struct {
 
 // Info describes a store.
 type Info struct {
-	ID      string // minted with the store
+	ID      string // minted with the store: at most 32 lower-case letters and digits, part of every LabelOwner
 	Durable bool   // survives the process
 	Shared  bool   // several processes may use it at once
 }
