@@ -191,6 +191,10 @@ func (m *Manager) existing(ctx context.Context, id sandboxer.ID, q asked) (*reco
 	}
 	switch r.State {
 	case sandboxer.StateReady, sandboxer.StatePaused:
+		if d, ok := m.doomOf(id); ok {
+			r.State, r.Reason = sandboxer.StateTearingDown, d.cause.Error()
+			return nil, nil, wrap("create", r, m.busy(r))
+		}
 		return r, m.sandbox(r), nil
 	case sandboxer.StateFailed:
 		return r, nil, nil

@@ -32,8 +32,7 @@ func (c *creation) run(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		var orphan *sandboxer.OrphanError
-		if errors.As(err, &orphan) || errors.Is(err, errRaced) {
+		if final(err) {
 			return err
 		}
 		c.tried = append(c.tried, fmt.Errorf("%s at %s: %w", s.profile.ID, s.ext.id, err))
@@ -42,6 +41,13 @@ func (c *creation) run(ctx context.Context) error {
 		}
 	}
 	return c.fail(ctx)
+}
+
+// final reports whether err leaves the record to somebody else: to the retries of a removal, to another process, or to the
+// look at a store that did not answer.
+func final(err error) bool {
+	var orphan *sandboxer.OrphanError
+	return errors.As(err, &orphan) || errors.Is(err, errRaced) || isUnsure(err)
 }
 
 // movesOn reports whether the policy tries another place after err.
@@ -95,7 +101,7 @@ func (c *creation) at(ctx context.Context, s *stop) error {
 	for i, h := range hosts {
 		last := i == len(hosts)-1
 		err = c.on(ctx, s, h, last && !c.more())
-		if err == nil || last || ctx.Err() != nil || !c.movesOn(err) || !c.clean() {
+		if err == nil || last || ctx.Err() != nil || final(err) || !c.movesOn(err) || !c.clean() {
 			return err
 		}
 	}
@@ -160,9 +166,9 @@ func (c *creation) attempt(ctx context.Context, s *stop, h sandboxer.Host, last 
 		point = "A"
 	}
 	if err := c.m.save(ctx, point, c.r, muts...); err != nil {
-		rev, saved := c.r.rev, c.r.saved
+		known, saved := c.r.standing, c.r.saved
 		*c.r = before
-		c.r.rev, c.r.saved = rev, saved
+		c.r.standing, c.r.saved = known, saved
 		return c.notOpened(s, h, err)
 	}
 	c.pending = nil
@@ -271,7 +277,7 @@ func (c *creation) fail(ctx context.Context) error {
 	}
 	c.r.State, c.r.Code, c.r.Reason, c.r.EndedAt = sandboxer.StateFailed, sandboxer.CodeOf(err), err.Error(), now()
 	if saveErr := c.m.save(ctx, "T2", c.r, c.pending...); saveErr != nil {
-		return errors.Join(err, fmt.Errorf("nothing is left of it, but that could not be stored; the next Manager of this store looks again: %w", saveErr))
+		return errors.Join(err, fmt.Errorf("nothing is left of it, but that could not be stored, and is tried again: %w", saveErr))
 	}
 	return err
 }

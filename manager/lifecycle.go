@@ -294,33 +294,55 @@ func spread(left time.Duration) time.Duration {
 
 // due handles what the schedule says is due. The record decides: an entry may be older than it.
 func (m *Manager) due(j job, id string) {
+	m.beginLook(j, id)
 	if m.ctx.Err() != nil {
 		return
 	}
-	if j == jobSnapshot {
+	switch j {
+	case jobSnapshot:
 		m.snapshotDue(id)
-		return
-	}
-	if j == jobExpire {
+	case jobExpire:
 		m.expire(sandboxer.ID(id))
-		return
+	case jobRetry:
+		m.retry(id)
 	}
+}
+
+// retry goes on with a removal, and with what could not be stored. That nobody else holds the lock means that whoever began
+// it has given up.
+func (m *Manager) retry(id string) {
 	ctx, release, err := m.acquire(m.ctx, id)
 	if err != nil {
+		if m.ctx.Err() == nil {
+			m.lookLater(jobRetry, id) // should the removal that is under way not end well
+		}
 		return
 	}
 	defer release()
 	r, err := m.load(ctx, sandboxer.ID(id))
 	if err != nil {
-		m.unreadable(j, id, err)
-		return
-	}
-	if (r.State != sandboxer.StateOrphaned && r.State != sandboxer.StateTearingDown) || now().Before(r.NextTry) {
+		m.unreadable(jobRetry, id, err)
 		return
 	}
 	ctx, cancel := m.detach(ctx)
 	defer cancel()
-	if err := m.end(ctx, r, nil); err != nil {
+	switch r.State {
+	case sandboxer.StateOrphaned:
+		if now().Before(r.NextTry) {
+			return
+		}
+		err = m.end(ctx, r, nil)
+	case sandboxer.StateTearingDown, sandboxer.StateProvisioning, sandboxer.StateUnknown:
+		err = m.settleOne(ctx, r, because{sandboxer.Unavailable, "the store failed while it was being created"})
+	case sandboxer.StateReady, sandboxer.StatePaused:
+		if d, ok := m.doomOf(r.ID); ok {
+			if d.never {
+				r.ReadyAt, r.Reach = time.Time{}, nil
+			}
+			err = m.end(ctx, r, d.cause)
+		}
+	}
+	if err != nil {
 		m.cfg.Logger.Warn("a sandbox could not be removed; it is tried again", "sandbox", id, "tries", r.Tries, "next", r.NextTry, "error", err)
 	}
 }
@@ -336,6 +358,7 @@ func (m *Manager) expire(id sandboxer.ID) {
 	}
 	if _, err := m.teardown(m.ctx, id, because{"", "its time to live was over"}); err != nil {
 		m.cfg.Logger.Warn("an expired sandbox could not be removed; it is tried again", "sandbox", id, "error", err)
+		m.lookLater(jobExpire, string(id)) // where it is orphaned by now, that finds nothing to do
 	}
 }
 
@@ -345,5 +368,5 @@ func (m *Manager) unreadable(j job, id string, err error) {
 		return
 	}
 	m.cfg.Logger.Error("a record that is due cannot be read", "id", id, "error", err)
-	m.sched.add(now().Add(retryBase+jittered(retryBase, retryBase)), j, id)
+	m.lookLater(j, id)
 }

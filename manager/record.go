@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
-	"github.com/sand-boxer/sandboxer/internal/crash"
 	"github.com/sand-boxer/sandboxer/manager/store"
 )
 
@@ -27,7 +26,7 @@ const (
 
 // record is everything that is known of one sandbox. Only the holder of the sandbox's lock changes it.
 type record struct {
-	rev   int64
+	standing
 	saved sandboxer.State // as last committed
 	armed time.Time       // the expiry that the schedule knows
 
@@ -169,46 +168,4 @@ func (m *Manager) load(ctx context.Context, id sandboxer.ID) (*record, error) {
 		return nil, sandboxer.Mark(sandboxer.NotFound, fmt.Errorf("no sandbox is called %s; its record may have been dropped %v after its end", id, m.cfg.Keep))
 	}
 	return decodeRecord(got[0])
-}
-
-// save commits r, together with extra, under a name for the crash tests. It is never cut short: a commit whose outcome is
-// not known is worse than one that takes a moment longer.
-func (m *Manager) save(ctx context.Context, point string, r *record, extra ...store.Mutation) error {
-	r.V = recordVersion
-	body, err := r.encode()
-	if err != nil {
-		return sandboxer.Mark(sandboxer.Internal, fmt.Errorf("the record of %s does not encode: %w", r.ID, err))
-	}
-	put := store.Mutation{Do: store.Put, Key: sandboxKey(r.ID), Expect: r.rev, Tags: r.tags(), Body: body}
-	rev, err := m.commit(ctx, point, put, extra...)
-	if err != nil {
-		return err
-	}
-	r.rev = rev
-	if r.saved != r.State {
-		m.publish(r)
-		r.saved = r.State
-	}
-	m.arm(r)
-	return nil
-}
-
-// commit applies put and extra. An unknown outcome is read back: the body of put standing there means that all was applied.
-func (m *Manager) commit(ctx context.Context, point string, put store.Mutation, extra ...store.Mutation) (int64, error) {
-	ctx = context.WithoutCancel(ctx)
-	crash.Point("commit/" + point + "/before")
-	rev, err := m.cfg.Store.Commit(ctx, append(append(make([]store.Mutation, 0, 1+len(extra)), put), extra...)...)
-	crash.Point("commit/" + point + "/after")
-	if err == nil {
-		return rev, nil
-	}
-	switch sandboxer.CodeOf(err) {
-	case sandboxer.Aborted, sandboxer.ResourceExhausted, sandboxer.InvalidArgument, sandboxer.FailedPrecondition:
-		return 0, err
-	}
-	got, readErr := m.cfg.Store.Get(ctx, put.Key)
-	if readErr == nil && put.Do == store.Put && got[0].Rev > put.Expect && bytes.Equal(got[0].Body, put.Body) {
-		return got[0].Rev, nil
-	}
-	return 0, fmt.Errorf("the store did not take the change: %w", err)
 }

@@ -73,7 +73,7 @@ func (m *Manager) settleAll(ctx context.Context, rs []*record) error {
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
-			err := m.settleOne(ctx, r)
+			err := m.settleOne(ctx, r, because{sandboxer.Aborted, "the process that was creating it ended"})
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -92,12 +92,12 @@ func (m *Manager) settleAll(ctx context.Context, rs []*record) error {
 	return fatal
 }
 
-// settleOne removes one unfinished sandbox: its caller is gone.
-func (m *Manager) settleOne(ctx context.Context, r *record) error {
+// settleOne removes one unfinished sandbox whose caller is gone. cause is why, where the record does not say so already.
+func (m *Manager) settleOne(ctx context.Context, r *record, cause error) error {
 	a := r.current()
-	var cause error
-	if r.State == sandboxer.StateProvisioning || r.State == sandboxer.StateUnknown {
-		cause = because{sandboxer.Aborted, "the process that was creating it ended"}
+	if r.State != sandboxer.StateProvisioning && r.State != sandboxer.StateUnknown {
+		cause = nil
+	} else {
 		if a.Since.IsZero() && !a.Handle.HasState() {
 			a.Since = now() // no later than this was the backend asked
 		}

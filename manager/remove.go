@@ -22,10 +22,11 @@ func (m *Manager) remove(ctx context.Context, r *record, a *attempt, cause error
 		r.Code, r.Reason = r.CauseCode, r.Cause
 	}
 	if err := m.save(ctx, "T1", r); err != nil {
-		if sandboxer.CodeOf(err) == sandboxer.Aborted {
+		if sandboxer.CodeOf(err) == sandboxer.Aborted && len(r.doubts) == 0 {
 			return nil, errRaced
 		}
 		// The intent stands in the store as it was; removing can only stop spending.
+		m.remember(r.ID, doom{cause: because{r.CauseCode, r.Cause}, never: r.ReadyAt.IsZero()})
 		m.cfg.Logger.ErrorContext(ctx, "the store does not take that a sandbox is torn down", "sandbox", r.ID, "error", err)
 	}
 	m.endUses(r.ID)
@@ -41,12 +42,11 @@ func (m *Manager) remove(ctx context.Context, r *record, a *attempt, cause error
 		return nil, m.orphan(ctx, r, err)
 	}
 	r.Tries, r.NextTry = 0, time.Time{}
-	muts := releasePlace(a)
 	bill, err := m.bill(r, a, reading)
 	if err != nil {
-		return nil, err
+		return nil, m.orphan(ctx, r, err)
 	}
-	return append(muts, bill...), nil
+	return append(releasePlace(a), bill...), nil
 }
 
 // clockSkew is how far the clocks of this machine and a backend may differ.
@@ -256,7 +256,7 @@ func (m *Manager) finish(ctx context.Context, r *record, a *attempt, muts []stor
 		}
 	}
 	if err := m.save(ctx, "T2", r, muts...); err != nil {
-		return fmt.Errorf("nothing is left of it, but that could not be stored; the next Manager of this store looks again: %w", err)
+		return fmt.Errorf("nothing is left of it, but that could not be stored, and is tried again: %w", err)
 	}
 	return nil
 }

@@ -207,7 +207,7 @@ func (m *Manager) snapshotDue(id string) {
 		return
 	}
 	expired := !r.Snap.ExpiresAt.IsZero() && !now().Before(r.Snap.ExpiresAt)
-	retry := r.Snap.Status != sandboxer.SnapshotReady && !r.NextTry.IsZero() && !now().Before(r.NextTry)
+	retry := r.Snap.Status != sandboxer.SnapshotReady && !now().Before(r.NextTry) // nobody else works on it
 	if !retry && (r.Snap.Status != sandboxer.SnapshotReady || !expired) {
 		return
 	}
@@ -218,6 +218,7 @@ func (m *Manager) snapshotDue(id string) {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.TeardownTimeout)
 	defer cancel()
 	if err := m.removeSnapshot(ctx, r); err != nil {
+		m.lookLater(jobSnapshot, id) // where the next try is on record, that comes first or finds nothing to do
 		m.cfg.Logger.Warn("a snapshot could not be deleted; it is tried again", "snapshot", id, "tries", r.Tries, "next", r.NextTry, "error", err)
 	}
 }
@@ -262,6 +263,11 @@ func (m *Manager) transfer(ctx context.Context, from *snapshotRecord, toHost str
 	to := &snapshotRecord{Snap: from.Snap}
 	to.Snap.ID, to.Snap.Host, to.Snap.Status, to.Snap.CreatedAt = mintSnapshotID(), toHost, sandboxer.SnapshotImporting, now()
 	to.Snap.State, to.Snap.Labels = nil, maps.Clone(from.Snap.Labels)
+	ctx, release, err := m.acquire(ctx, snapshotLock(to.Snap.ID))
+	if err != nil {
+		return none, err
+	}
+	defer release()
 	if err := m.saveSnapshot(ctx, "import-intent", to); err != nil {
 		return none, err
 	}

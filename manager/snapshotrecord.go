@@ -14,7 +14,7 @@ import (
 
 // snapshotRecord is everything that is known of one snapshot. Only the holder of its lock changes it.
 type snapshotRecord struct {
-	rev int64
+	standing
 
 	V       int                `json:"v"`
 	Snap    sandboxer.Snapshot `json:"snap"`
@@ -66,11 +66,10 @@ func (m *Manager) saveSnapshot(ctx context.Context, point string, r *snapshotRec
 	if r.Snap.Host != "" {
 		tags = append(tags, hostTag(r.Snap.Host))
 	}
-	rev, err := m.commit(ctx, point, store.Mutation{Do: store.Put, Key: snapshotKey(r.Snap.ID), Expect: r.rev, Tags: tags, Body: body})
-	if err != nil {
+	if err := m.put(ctx, point, &r.standing, store.Mutation{Do: store.Put, Key: snapshotKey(r.Snap.ID), Tags: tags, Body: body}); err != nil {
+		m.lookLater(jobSnapshot, r.Snap.ID)
 		return err
 	}
-	r.rev = rev
 	m.armSnapshot(r)
 	return nil
 }
@@ -87,6 +86,9 @@ func (m *Manager) armSnapshot(r *snapshotRecord) {
 // forget drops the record of a snapshot of which nothing is left.
 func (m *Manager) forget(ctx context.Context, r *snapshotRecord) error {
 	_, err := m.commit(ctx, "snapshot-gone", store.Mutation{Do: store.Delete, Key: snapshotKey(r.Snap.ID), Expect: r.rev})
+	if err != nil {
+		m.lookLater(jobSnapshot, r.Snap.ID)
+	}
 	return err
 }
 

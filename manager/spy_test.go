@@ -20,6 +20,7 @@ type spy struct {
 
 	mu    sync.Mutex
 	wrong []wrong
+	blind bool // nothing can be read
 }
 
 // wrong makes commits fail whose description begins with Point.
@@ -29,6 +30,7 @@ type wrong struct {
 	Times   int    // 0: for ever
 	Applied bool   // the commit is applied, and its reply lost
 	Err     error
+	Blinds  bool   // nothing can be read from then on
 	Before  func() // called before the commit
 }
 
@@ -50,7 +52,17 @@ func (s *spy) fail(w wrong) {
 func (s *spy) heal() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.wrong = nil
+	s.wrong, s.blind = nil, false
+}
+
+func (s *spy) Get(ctx context.Context, keys ...store.Key) ([]store.Record, error) {
+	s.mu.Lock()
+	blind := s.blind
+	s.mu.Unlock()
+	if blind {
+		return nil, errDisk
+	}
+	return s.Store.Get(ctx, keys...)
 }
 
 func (s *spy) match(line string) *wrong {
@@ -63,6 +75,7 @@ func (s *spy) match(line string) *wrong {
 		}
 		if w.Skip--; w.Skip < 0 {
 			w.Times--
+			s.blind = s.blind || w.Blinds
 			hit := *w
 			return &hit
 		}
