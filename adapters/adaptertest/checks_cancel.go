@@ -76,12 +76,13 @@ func cancelChecks() []check {
 		run: func(t *trial) {
 			b := t.shared()
 			files, _ := sandboxer.As[sandboxer.FileTransferer](b.ext)
-			name := t.s.unique("cancelled")
+			name, stop := t.s.unique("cancelled"), make(chan struct{})
+			t.Cleanup(func() { close(stop) })
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			time.AfterFunc(50*time.Millisecond, cancel)
 			_, err := doCtx(ctx, t, "CopyIn", only(func(ctx context.Context) error {
-				return files.CopyIn(ctx, b.target, name, &endless{ctx: ctx, head: bytes.NewReader(hugeHeader())})
+				return files.CopyIn(ctx, b.target, name, &endless{stop: stop, head: bytes.NewReader(hugeHeader())})
 			}))
 			if err == nil || !errors.Is(err, context.Canceled) {
 				t.broken("CopyIn of an endless stream, when it was cancelled, returned %v", err)
@@ -120,10 +121,14 @@ func (t *trial) cancelCreate(op sandboxer.Op, after time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	t.s.one.hooks.on(op, id, func(ctx context.Context, _ sandboxer.Call, next func(context.Context) error) error {
-		if after == 0 {
-			cancel()
-		} else {
+		if after > 0 {
 			time.AfterFunc(after, cancel)
+			return next(ctx)
+		}
+		cancel()
+		select {
+		case <-ctx.Done():
+		case <-time.After(t.s.cfg.Within):
 		}
 		return next(ctx)
 	})
@@ -205,25 +210,22 @@ func (t *trial) calls(b *box, req *sandboxer.ProvisionRequest) []call {
 	return out
 }
 
-// endless is a stream that goes on for as long as anybody reads, slowly; it does not know of contexts. It ends long after
-// ctx, so that no goroutine stays.
+// endless is a stream that goes on for as long as anybody reads, slowly; it does not know of contexts. It ends with the
+// trial, so that no goroutine stays.
 type endless struct {
-	ctx  context.Context
+	stop chan struct{}
 	head io.Reader
-	past time.Time
 }
 
 func (e *endless) Read(p []byte) (int, error) {
 	if n, err := e.head.Read(p); n > 0 || !errors.Is(err, io.EOF) {
 		return n, err
 	}
-	if e.ctx.Err() != nil && e.past.IsZero() {
-		e.past = time.Now()
-	}
-	if !e.past.IsZero() && time.Since(e.past) > 30*time.Second {
+	select {
+	case <-e.stop:
 		return 0, io.ErrUnexpectedEOF
+	case <-time.After(5 * time.Millisecond):
 	}
-	time.Sleep(5 * time.Millisecond)
 	n := min(len(p), 16<<10)
 	clear(p[:n])
 	return n, nil

@@ -34,7 +34,7 @@ type Config struct {
 	// scripts are POSIX and use cat, sleep (of fractions of a second) and printf.
 	Shell []string
 	// Listen returns a command that listens on a TCP port of the sandbox's loopback interface and sends back all that it
-	// receives, to any number of connections. Without it, only that Dial fails where nobody listens is tested.
+	// receives, to one connection after the other. Without it, only that Dial fails where nobody listens is tested.
 	Listen func(port int) []string
 	// Port is the one to listen on. Defaults to the first of Profile.Ports, and then to one that is free on this machine.
 	Port int

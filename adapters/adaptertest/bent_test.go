@@ -1,0 +1,458 @@
+package adaptertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/fake"
+)
+
+// breakage is a rule broken by a wrapper, where the fake has no quirk for it.
+type breakage struct {
+	what   string
+	checks []string
+	wrap   func(sandboxer.Extension) sandboxer.Extension // for each instance
+	caps   []sandboxer.Capability
+	quirks []fake.Quirk
+	adapt  func(*sandboxer.Adapter)
+}
+
+func lifecycleBreakages() []breakage {
+	var closed atomic.Int32
+	return []breakage{{
+		what: "a wrapper without Unwrap hides what the extension can do", checks: []string{"capabilities/declared"},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension { return struct{ sandboxer.Extension }{ext} },
+	}, {
+		what: "it is metered, and no Meterer", checks: []string{"capabilities/metered"}, caps: []sandboxer.Capability{sandboxer.CapFind},
+		adapt: func(a *sandboxer.Adapter) {
+			a.Manifest = bytes.ReplaceAll(a.Manifest, []byte("pricing_model: free"), []byte("pricing_model: metered"))
+		},
+	}, {
+		what: "WaitReady of what is gone succeeds", checks: []string{"wait-ready/gone"},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension {
+			return bent{inFront: inFront{ext}, wait: func(ctx context.Context, t sandboxer.Target) (sandboxer.Reachability, error) {
+				r, err := ext.WaitReady(ctx, t)
+				if errors.Is(err, sandboxer.NotFound) {
+					return r, nil
+				}
+				return r, err
+			}}
+		},
+	}, {
+		what: "a handle without state cannot be torn down, and there is no Finder", checks: []string{"lost-reply/removed"},
+		quirks: []fake.Quirk{fake.TeardownNeedsState}, caps: []sandboxer.Capability{sandboxer.CapInspect},
+	}, {
+		what: "a create that is cancelled leaves half of itself", checks: []string{"cancel/create"},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension {
+			return bent{inFront: inFront{ext}, provision: func(ctx context.Context, req *sandboxer.ProvisionRequest) (sandboxer.Handle, error) {
+				if ctx.Err() != nil {
+					half := *req
+					half.Name += "-half"
+					_, _ = ext.Provision(context.WithoutCancel(ctx), &half)
+				}
+				return ext.Provision(ctx, req)
+			}}
+		},
+	}, {
+		what: "a Teardown that was cancelled is taken for done", checks: []string{"cancel/teardown"},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension {
+			var begun sync.Map
+			return bent{inFront: inFront{ext}, teardown: func(ctx context.Context, t sandboxer.Target) (sandboxer.CleanupReport, error) {
+				if _, again := begun.LoadOrStore(t.Handle.Ref().Name(), true); again {
+					return sandboxer.CleanupReport{}, nil
+				}
+				select {
+				case <-ctx.Done():
+					return sandboxer.CleanupReport{}, sandboxer.Mark(sandboxer.Canceled, ctx.Err())
+				case <-time.After(100 * time.Millisecond):
+					return ext.Teardown(ctx, t)
+				}
+			}}
+		},
+	}, {
+		what: "a paused sandbox cannot be torn down", checks: []string{"pause/teardown"},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension {
+			return bent{inFront: inFront{ext}, teardown: func(ctx context.Context, t sandboxer.Target) (sandboxer.CleanupReport, error) {
+				in, err := must[sandboxer.Inspector](ext).Inspect(ctx, t)
+				if err == nil && in.State == sandboxer.StatePaused {
+					return sandboxer.CleanupReport{}, sandboxer.Mark(sandboxer.FailedPrecondition, errors.New("it is paused"))
+				}
+				return ext.Teardown(ctx, t)
+			}}
+		},
+	}, {
+		what: "a create goes on without its credential", checks: []string{"secrets/missing"},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension {
+			return bent{inFront: inFront{ext}, provision: func(ctx context.Context, req *sandboxer.ProvisionRequest) (sandboxer.Handle, error) {
+				_, _ = req.Secret(ctx, "env:ANY")
+				return ext.Provision(ctx, req)
+			}}
+		},
+	}, {
+		what: "closing fails", checks: []string{"end/close"},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension { return failingClose{inFront{ext}, &closed} },
+	}}
+}
+
+// failingClose fails from the second time on: the first is of the instance that the suite looks at before it begins.
+type failingClose struct {
+	inFront
+	closed *atomic.Int32
+}
+
+func (c failingClose) Close() error {
+	if c.closed.Add(1) > 1 {
+		return errors.New("it cannot be closed")
+	}
+	return nil
+}
+
+func execBreakages() []breakage {
+	return []breakage{{
+		what: "a command that does not exist succeeds", checks: []string{"exec/not-found"},
+		wrap: execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+			res, err := next(ctx, t, r)
+			if res.ExitCode == 127 {
+				res.ExitCode = 0
+			}
+			return res, err
+		}),
+	}, {
+		what: "signals are exit codes above 128", checks: []string{"exec/signal"},
+		wrap: execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+			res, err := next(ctx, t, r)
+			if res.Signal != "" {
+				res.Signal, res.ExitCode = "", 137
+			}
+			return res, err
+		}),
+	}, {
+		what: "Service is not looked at", checks: []string{"exec/service"},
+		wrap: execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+			r.Service = ""
+			return next(ctx, t, r)
+		}),
+	}, {
+		what: "one command at a time", checks: []string{"exec/concurrent"},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension {
+			var running atomic.Int32
+			return execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+				defer running.Add(-1)
+				if running.Add(1) > 1 {
+					return sandboxer.ExecResult{}, sandboxer.Refused(sandboxer.ResourceExhausted, errors.New("busy"))
+				}
+				time.Sleep(10 * time.Millisecond)
+				return next(ctx, t, r)
+			})(ext)
+		},
+	}, {
+		what: "a terminal is none", checks: []string{"exec/terminal"},
+		wrap: execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+			r.TTY = nil
+			return next(ctx, t, r)
+		}),
+	}, {
+		what: "arguments end at a NUL", checks: []string{"exec-args/nul"},
+		wrap: execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+			r.Command = slices.Clone(r.Command)
+			for i, a := range r.Command {
+				r.Command[i], _, _ = strings.Cut(a, "\x00")
+			}
+			return next(ctx, t, r)
+		}),
+	}, {
+		what: "without a Stdin a command waits for input", checks: []string{"exec-io/empty"},
+		wrap: execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+			if r.Stdin == nil {
+				in, end := io.Pipe()
+				defer end.Close() //nolint:errcheck // it never fails
+				r.Stdin = in
+			}
+			return next(ctx, t, r)
+		}),
+	}, {
+		what: "output arrives when the command has ended", checks: []string{"exec-io/live"},
+		wrap: execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+			var held bytes.Buffer
+			to := r.Stdout
+			r.Stdout = &held
+			res, err := next(ctx, t, r)
+			if to != nil {
+				_, _ = to.Write(held.Bytes())
+			}
+			return res, err
+		}),
+	}, {
+		what: "input that is not read is an error", checks: []string{"exec-io/stdin-unread"},
+		wrap: execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+			res, err := next(ctx, t, r)
+			if rest, ok := r.Stdin.(*bytes.Reader); ok && rest.Len() > 0 {
+				return res, sandboxer.Mark(sandboxer.Internal, io.ErrShortWrite)
+			}
+			return res, err
+		}),
+	}, {
+		what: "Exec in a sandbox that was torn down does not return", checks: []string{"exec-kill/teardown"},
+		wrap: execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+			res, err := next(ctx, t, r)
+			if err != nil {
+				select {
+				case <-ctx.Done():
+				case <-time.After(10 * time.Second):
+				}
+			}
+			return res, err
+		}),
+	}}
+}
+
+func fileBreakages() []breakage {
+	return []breakage{{
+		what: "a copy goes on when it is cancelled", checks: []string{"cancel/copy"},
+		wrap: filesBy(func(ctx context.Context, next sandboxer.FileTransferer, t sandboxer.Target, dst string, r io.Reader) error {
+			return next.CopyIn(context.WithoutCancel(ctx), t, dst, r)
+		}, nil),
+	}, {
+		what: "files end after 64 KiB", checks: []string{"files/sizes"},
+		wrap: entriesBy(func(e *entry) bool { e.body = e.body[:min(len(e.body), 64<<10)]; return true }),
+	}, {
+		what: "newlines in names become underscores", checks: []string{"files/names"},
+		wrap: entriesBy(func(e *entry) bool { e.name = strings.ReplaceAll(e.name, "\n", "_"); return true }),
+	}, {
+		what: "names become UTF-8", checks: []string{"files/invalid-utf8"},
+		wrap: entriesBy(func(e *entry) bool { e.name = strings.ToValidUTF8(e.name, "?"); return true }),
+	}, {
+		what: "what does not exist is an empty tree", checks: []string{"files/missing"},
+		wrap: filesBy(nil, func(ctx context.Context, next sandboxer.FileTransferer, t sandboxer.Target, src string, w io.Writer) error {
+			err := next.CopyOut(ctx, t, src, w)
+			if errors.Is(err, sandboxer.NotFound) {
+				_, err = io.Copy(w, repack(nil, nil))
+			}
+			return err
+		}),
+	}, {
+		what: "a stream that breaks off is taken for its end", checks: []string{"files/cut-off"},
+		wrap: filesBy(func(ctx context.Context, next sandboxer.FileTransferer, t sandboxer.Target, dst string, r io.Reader) error {
+			if err := next.CopyIn(ctx, t, dst, r); sandboxer.CodeOf(err) != sandboxer.Unknown {
+				return err
+			}
+			return nil
+		}, nil),
+	}, {
+		what: "a writer that fails is not noticed", checks: []string{"files/writer-fails"},
+		wrap: filesBy(nil, func(ctx context.Context, next sandboxer.FileTransferer, t sandboxer.Target, src string, w io.Writer) error {
+			var out bytes.Buffer
+			err := next.CopyOut(ctx, t, src, &out)
+			_, _ = w.Write(out.Bytes())
+			return err
+		}),
+	}, {
+		what: "names that leave the destination are followed", checks: []string{"links/names-that-leave"},
+		wrap: filesBy(func(ctx context.Context, next sandboxer.FileTransferer, t sandboxer.Target, dst string, r io.Reader) error {
+			return eachEntry(r, func(e entry) error {
+				if name := path.Clean(e.name); strings.HasPrefix(name, "../") {
+					e.name = path.Base(name)
+					return next.CopyIn(ctx, t, path.Join(dst, path.Dir(name)), repack([]entry{e}, keep))
+				}
+				return next.CopyIn(ctx, t, dst, repack([]entry{e}, keep))
+			})
+		}, nil),
+	}, {
+		what: "hard links are followed out of the destination", checks: []string{"links/hard"},
+		wrap: filesBy(func(ctx context.Context, next sandboxer.FileTransferer, t sandboxer.Target, dst string, r io.Reader) error {
+			return eachEntry(r, func(e entry) error {
+				if e.link == "" || strings.HasPrefix(e.name, "links") {
+					return next.CopyIn(ctx, t, dst, repack([]entry{e}, keep))
+				}
+				var out bytes.Buffer
+				if err := next.CopyOut(ctx, t, path.Join(dst, e.link), &out); err != nil {
+					return err
+				}
+				return next.CopyIn(ctx, t, dst, &out)
+			})
+		}, nil),
+	}}
+}
+
+func keep(*entry) bool { return true }
+
+func eachEntry(r io.Reader, f func(entry) error) error {
+	stream, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	all, err := untar(stream)
+	for _, e := range all {
+		err = errors.Join(err, f(e))
+	}
+	return err
+}
+
+func otherBreakages() []breakage {
+	return []breakage{{
+		what: "connections change what they carry", checks: []string{"dial/echo"},
+		wrap: dialBy(func(c net.Conn) (net.Conn, error) { return changing{c}, nil }),
+	}, {
+		what: "there is one connection, and no other", checks: []string{"dial/many"},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension {
+			var made atomic.Bool
+			return dialBy(func(c net.Conn) (net.Conn, error) {
+				if made.Swap(true) {
+					_ = c.Close()
+					return nil, sandboxer.Refused(sandboxer.Unavailable, errors.New("one was made already"))
+				}
+				return c, nil
+			})(ext)
+		},
+	}, {
+		what: "Expose shows another port", checks: []string{"dial/expose"},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension { return bentExpose{inFront{ext}} },
+	}, {
+		what: "a Snapshot that is cancelled says that nothing was done, and is stored", checks: []string{"cancel/snapshot"},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension {
+			next := must[sandboxer.Snapshotter](ext)
+			return bentSnapshots{inFront: inFront{ext}, Snapshotter: next, snapshot: func(ctx context.Context, t sandboxer.Target, r sandboxer.SnapshotRequest) (sandboxer.Snapshot, error) {
+				s, err := next.Snapshot(context.WithoutCancel(ctx), t, r)
+				select {
+				case <-ctx.Done():
+					return sandboxer.Snapshot{}, sandboxer.Refused(sandboxer.Canceled, ctx.Err())
+				case <-time.After(200 * time.Millisecond):
+				}
+				return s, err
+			}}
+		},
+	}, {
+		what: "Restore under a name that exists fails", checks: []string{"snapshot/restore"},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension {
+			next := must[sandboxer.Snapshotter](ext)
+			var made sync.Map
+			return bentSnapshots{inFront: inFront{ext}, Snapshotter: next, restore: func(ctx context.Context, req *sandboxer.ProvisionRequest, s sandboxer.Snapshot) (sandboxer.Handle, error) {
+				if _, again := made.LoadOrStore(req.Name, true); again {
+					return sandboxer.Handle{}, sandboxer.Refused(sandboxer.AlreadyExists, errors.New("it exists"))
+				}
+				return next.Restore(ctx, req, s)
+			}}
+		},
+	}, {
+		what: "an instance knows only the snapshots that it took", checks: []string{"snapshot/second-instance"},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension {
+			next := must[sandboxer.Snapshotter](ext)
+			var taken sync.Map
+			return bentSnapshots{
+				inFront: inFront{ext}, Snapshotter: next,
+				snapshot: func(ctx context.Context, t sandboxer.Target, r sandboxer.SnapshotRequest) (sandboxer.Snapshot, error) {
+					taken.Store(r.ID, true)
+					return next.Snapshot(ctx, t, r)
+				},
+				restore: func(ctx context.Context, req *sandboxer.ProvisionRequest, s sandboxer.Snapshot) (sandboxer.Handle, error) {
+					if _, ours := taken.Load(s.ID); !ours {
+						return sandboxer.Handle{}, sandboxer.Refused(sandboxer.NotFound, errors.New("there is no such snapshot"))
+					}
+					return next.Restore(ctx, req, s)
+				},
+			}
+		},
+	}, {
+		what: "an import does not say what it verified", checks: []string{"transfer/round-trip"},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension {
+			return bentTransfer{inFront{ext}, must[sandboxer.SnapshotTransferer](ext)}
+		},
+	}}
+}
+
+// changing turns every byte that it carries.
+type changing struct{ net.Conn }
+
+func (c changing) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	for i := range p[:n] {
+		p[i] ^= 0xff
+	}
+	return n, err
+}
+
+func breakages() []breakage {
+	return slices.Concat(lifecycleBreakages(), execBreakages(), fileBreakages(), otherBreakages())
+}
+
+// TestBentExtensions breaks rules with wrappers around the fake.
+func TestBentExtensions(t *testing.T) {
+	t.Parallel()
+	for _, broken := range breakages() {
+		t.Run(broken.what, func(t *testing.T) {
+			t.Parallel()
+			b := fake.New()
+			b.Break(broken.quirks...)
+			cfg := onFake(b, broken.caps...)
+			cfg.Within = time.Second
+			cfg.Adapter = func(testing.TB) sandboxer.Adapter {
+				a := b.Adapter(broken.caps...)
+				if broken.adapt != nil {
+					broken.adapt(&a)
+				}
+				if broken.wrap != nil {
+					build := a.New
+					a.New = func(ctx context.Context, s sandboxer.Settings) (sandboxer.Extension, error) {
+						ext, err := build(ctx, s)
+						if err != nil {
+							return nil, err
+						}
+						return broken.wrap(ext), nil
+					}
+				}
+				return a
+			}
+			expectFailures(t, judge(t, cfg, broken.checks...), broken.what)
+		})
+	}
+}
+
+func expectFailures(t *testing.T, got map[string]verdict, although string) {
+	t.Helper()
+	for name, v := range got {
+		if !v.failed {
+			t.Errorf("%s passed, although %s", name, although)
+		} else if !strings.Contains(v.said, "\trule: ") || !strings.Contains(v.said, "\twhy:  ") {
+			t.Errorf("%s says neither which rule was broken nor why there is one:\n%s", name, v.said)
+		}
+	}
+}
+
+// TestEveryCheckCanFail: a check that nothing makes fail proves nothing.
+func TestEveryCheckCanFail(t *testing.T) {
+	t.Parallel()
+	shown := map[string]bool{"end/no-goroutine": true} // by TestRunReports
+	for _, r := range rules {
+		for _, name := range r.checks {
+			shown[name] = true
+		}
+	}
+	for _, b := range breakages() {
+		for _, name := range b.checks {
+			shown[name] = true
+		}
+	}
+	seen := map[string]bool{}
+	for _, c := range slices.Concat(checks(), endChecks()) {
+		switch {
+		case seen[c.name]:
+			t.Errorf("two checks are called %s", c.name)
+		case c.rule == "" || c.why == "" || strings.Count(c.name, "/") != 1:
+			t.Errorf("%s has no rule, no reason, or a name without a group", c.name)
+		case !shown[c.name]:
+			t.Errorf("nothing shows that %s can fail", c.name)
+		}
+		seen[c.name] = true
+	}
+}
