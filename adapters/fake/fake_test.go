@@ -200,16 +200,3 @@ func TestManyCallers(t *testing.T) {
 		t.Errorf("counted %d calls of Provision", n)
 	}
 }
-
-func BenchmarkProvision(bm *testing.B) {
-	b := fake.New()
-	ext := open(bm, b.Adapter(sandboxer.CapFind, sandboxer.CapExec))
-	bm.ReportAllocs()
-	bm.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if _, err := ext.Provision(bm.Context(), request(sandboxer.NewID())); err != nil {
-				bm.Error(err)
-			}
-		}
-	})
-}

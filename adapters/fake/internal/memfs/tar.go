@@ -2,6 +2,7 @@ package memfs
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ type TarOptions struct {
 }
 
 // maxFile bounds what one archived file may bring into memory.
-const maxFile = 1 << 30
+const maxFile = 128 << 20
 
 // Extract unpacks a tar stream into the directory dst, which it makes. Links inside dst are followed as long as they stay
 // inside; nothing is written through one that leaves it.
@@ -50,7 +51,7 @@ func (f *FS) Extract(ctx context.Context, dst string, r io.Reader, o TarOptions)
 		if o.DropTimes {
 			h.ModTime = time.Now()
 		}
-		if err := f.extract(dst, tr, h, times, o); err != nil {
+		if err := f.extract(ctx, dst, tr, h, times, o); err != nil {
 			return err
 		}
 	}
@@ -81,7 +82,7 @@ func (c *ctxReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-func (f *FS) extract(dst string, r io.Reader, h *tar.Header, times map[string]time.Time, o TarOptions) error {
+func (f *FS) extract(ctx context.Context, dst string, r io.Reader, h *tar.Header, times map[string]time.Time, o TarOptions) error {
 	name := path.Clean(h.Name)
 	if strings.HasPrefix(h.Name, "/") || name == ".." || strings.HasPrefix(name, "../") {
 		return fail("extract", h.Name, ErrEscapes)
@@ -95,10 +96,7 @@ func (f *FS) extract(dst string, r io.Reader, h *tar.Header, times map[string]ti
 		}
 		n = newDir(perm)
 	case tar.TypeReg:
-		if h.Size > maxFile {
-			return fail("extract", h.Name, syscall.EFBIG)
-		}
-		data, err := io.ReadAll(r)
+		data, err := readAll(ctx, r)
 		if err != nil {
 			return fmt.Errorf("reading %s from the tar stream: %w", h.Name, err)
 		}
@@ -134,6 +132,25 @@ func (f *FS) extract(dst string, r io.Reader, h *tar.Header, times map[string]ti
 		n = s.node.clone()
 	}
 	return f.place(dst, base, name, n, h, times, o)
+}
+
+// readAll reads a file of at most maxFile bytes, and ends with ctx between two reads.
+func readAll(ctx context.Context, r io.Reader) ([]byte, error) {
+	var data bytes.Buffer
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		_, err := io.CopyN(&data, r, 64<<10)
+		switch {
+		case errors.Is(err, io.EOF):
+			return data.Bytes(), nil
+		case err != nil:
+			return nil, err
+		case data.Len() > maxFile:
+			return nil, syscall.EFBIG
+		}
+	}
 }
 
 // place puts n at name below base. A directory joins one that exists; anything else replaces what is there, a link itself
