@@ -94,20 +94,26 @@ func (c *content) checkAll(t *tree, page uint64, buckets map[string][]byte) erro
 		return t.bad(page, "%d buckets instead of 3", len(buckets))
 	}
 	found := state{rev: c.state.rev}
+	var buf []byte
 	err := t.bucket(page, buckets[string(bucketRecords)], func(page uint64, flags uint32, key, value []byte) error {
-		k, err := parseRecordKey(key)
-		if err != nil || flags != 0 {
+		kind, id, ok := cutRecordKey(key)
+		if !ok || flags != 0 {
 			return t.bad(page, "%q is no record", key)
 		}
-		rec, err := decodeRecord(k, key, value)
-		if err != nil {
-			return t.bad(page, "record %s: %v", k, err)
+		if err := verifyRecord(key, value); err != nil {
+			return t.bad(page, "record %s/%s: %v", kind, id, err)
 		}
-		if rec.Rev < 1 || rec.Rev > c.state.rev {
-			return t.bad(page, "record %s: its rev %d was never given out; the last was %d", k, rec.Rev, c.state.rev)
+		rev, _, _, err := parseRecord(value, func(tag []byte) {
+			buf = indexKey(buf[:0], kind, id, tag)
+			found.index += mix(crc32.Checksum(buf, castagnoli))
+		})
+		if err != nil {
+			return t.bad(page, "record %s/%s: %v", kind, id, err)
+		}
+		if rev < 1 || rev > c.state.rev {
+			return t.bad(page, "record %s/%s: its rev %d was never given out; the last was %d", kind, id, rev, c.state.rev)
 		}
 		found.addRecord(binary.BigEndian.Uint32(value), 1)
-		found.addTags(&rec, 1)
 		return nil
 	})
 	if err != nil {

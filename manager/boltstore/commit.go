@@ -255,14 +255,14 @@ func (f *fold) reindex(index *bolt.Bucket, p *pending) error {
 	f.state.addTags(&p.now, 1)
 	for _, tag := range p.before.Tags {
 		if !slices.Contains(p.now.Tags, tag) {
-			if err := index.Delete(indexKey(nil, p.now.Key, tag)); err != nil {
+			if err := index.Delete(indexKey(nil, p.now.Key.Kind, p.now.Key.ID, tag)); err != nil {
 				return err
 			}
 		}
 	}
 	for _, tag := range p.now.Tags {
 		if !slices.Contains(p.before.Tags, tag) {
-			if err := index.Put(indexKey(nil, p.now.Key, tag), nil); err != nil {
+			if err := index.Put(indexKey(nil, p.now.Key.Kind, p.now.Key.ID, tag), nil); err != nil {
 				return err
 			}
 		}

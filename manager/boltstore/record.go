@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"slices"
 
 	"github.com/sand-boxer/sandboxer/manager/store"
@@ -29,22 +30,28 @@ func recordKey(dst []byte, k store.Key) []byte {
 	return append(dst, k.ID...)
 }
 
+// cutRecordKey returns the parts of b.
+func cutRecordKey(b []byte) (kind, id []byte, ok bool) {
+	kind, id, ok = bytes.Cut(b, []byte{0})
+	return kind, id, ok && len(kind) > 0 && len(id) > 0
+}
+
 // parseRecordKey is the inverse of recordKey.
 func parseRecordKey(b []byte) (store.Key, error) {
-	kind, id, ok := bytes.Cut(b, []byte{0})
-	if !ok || len(kind) == 0 || len(id) == 0 {
+	kind, id, ok := cutRecordKey(b)
+	if !ok {
 		return store.Key{}, fmt.Errorf("%q is no record key", b)
 	}
 	return store.Key{Kind: string(kind), ID: string(id)}, nil
 }
 
-func indexKey(dst []byte, k store.Key, tag string) []byte {
-	dst = slices.Grow(dst, len(k.Kind)+len(tag)+len(k.ID)+2)
-	dst = append(dst, k.Kind...)
+func indexKey[B string | []byte](dst []byte, kind, id, tag B) []byte {
+	dst = slices.Grow(dst, len(kind)+len(tag)+len(id)+2)
+	dst = append(dst, kind...)
 	dst = append(dst, 0)
 	dst = append(dst, tag...)
 	dst = append(dst, 0)
-	return append(dst, k.ID...)
+	return append(dst, id...)
 }
 
 // encodeRecord returns r's value under key.
@@ -84,41 +91,47 @@ func verifyRecord(key, value []byte) error {
 
 var errShort = errors.New("it ends early")
 
+// parseRecord takes a value apart that was verified, and calls tag with each tag. The body is a part of value.
+func parseRecord(value []byte, tag func([]byte)) (rev, n int64, body []byte, err error) {
+	b := value[sumLen:]
+	urev, size := binary.Uvarint(b)
+	if size <= 0 || urev > math.MaxInt64 {
+		return 0, 0, nil, errShort
+	}
+	b = b[size:]
+	if n, size = binary.Varint(b); size <= 0 {
+		return 0, 0, nil, errShort
+	}
+	b = b[size:]
+	tags, size := binary.Uvarint(b)
+	if size <= 0 || tags > store.MaxTags {
+		return 0, 0, nil, errShort
+	}
+	b = b[size:]
+	for range tags {
+		length, size := binary.Uvarint(b)
+		if size <= 0 || length > uint64(len(b)-size) {
+			return 0, 0, nil, errShort
+		}
+		tag(b[size : size+int(length)])
+		b = b[size+int(length):]
+	}
+	return int64(urev), n, b, nil
+}
+
 // decodeRecord verifies value, found under key, and returns a record that shares no memory with it.
 func decodeRecord(k store.Key, key, value []byte) (store.Record, error) {
 	if err := verifyRecord(key, value); err != nil {
 		return store.Record{}, err
 	}
 	r := store.Record{Key: k}
-	b := value[sumLen:]
-	rev, n := binary.Uvarint(b)
-	if n <= 0 {
-		return r, errShort
+	rev, n, body, err := parseRecord(value, func(tag []byte) { r.Tags = append(r.Tags, string(tag)) })
+	if err != nil {
+		return store.Record{}, err
 	}
-	b = b[n:]
-	r.Rev = int64(rev)
-	if r.N, n = binary.Varint(b); n <= 0 {
-		return r, errShort
-	}
-	b = b[n:]
-	tags, n := binary.Uvarint(b)
-	if n <= 0 || tags > store.MaxTags {
-		return r, errShort
-	}
-	b = b[n:]
-	if tags > 0 {
-		r.Tags = make([]string, tags)
-	}
-	for i := range r.Tags {
-		size, n := binary.Uvarint(b)
-		if n <= 0 || size > uint64(len(b)-n) {
-			return r, errShort
-		}
-		r.Tags[i] = string(b[n : n+int(size)])
-		b = b[n+int(size):]
-	}
-	if len(b) > 0 {
-		r.Body = bytes.Clone(b)
+	r.Rev, r.N = rev, n
+	if len(body) > 0 {
+		r.Body = bytes.Clone(body)
 	}
 	return r, nil
 }

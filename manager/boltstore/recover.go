@@ -70,6 +70,7 @@ func (e *examiner) round(ctx context.Context) (repair func() error, err error) {
 		return nil, err
 	}
 	size := info.Size()
+	readAhead(f, size)
 	roots, err := readRoots(f, size)
 	if err != nil {
 		return nil, err

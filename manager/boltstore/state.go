@@ -128,7 +128,7 @@ func (s *state) addRecord(sum uint32, sign int) {
 func (s *state) addTags(r *store.Record, sign int) {
 	var buf []byte
 	for _, tag := range r.Tags {
-		buf = indexKey(buf[:0], r.Key, tag)
+		buf = indexKey(buf[:0], r.Key.Kind, r.Key.ID, tag)
 		v := mix(crc32.Checksum(buf, castagnoli))
 		if sign > 0 {
 			s.index += v

@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"hash/fnv"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,3 +17,6 @@ func bootID() uint64 {
 	_, _ = h.Write([]byte(id))
 	return max(h.Sum64(), 1)
 }
+
+// readAhead: the system does it well enough by itself.
+func readAhead(*os.File, int64) {}
