@@ -121,7 +121,7 @@ func lookPath(name, path, dir string) (string, error) {
 		if err == nil {
 			return at, nil
 		}
-		if errors.Is(err, fs.ErrPermission) && denied == nil {
+		if sandboxer.CodeOf(err) == sandboxer.PermissionDenied && !errors.Is(err, syscall.EISDIR) && denied == nil {
 			denied = fmt.Errorf("command %q: %w", name, err)
 		}
 	}
@@ -137,7 +137,7 @@ func runnable(at string) error {
 	case err != nil:
 		return err
 	case info.IsDir():
-		return sandboxer.Mark(sandboxer.PermissionDenied, fmt.Errorf("%s is a directory: %w", at, fs.ErrPermission))
+		return sandboxer.Mark(sandboxer.PermissionDenied, fmt.Errorf("%s cannot be executed: %w", at, syscall.EISDIR))
 	}
 	if err := unix.Access(at, unix.X_OK); err != nil || info.Mode()&0o111 == 0 {
 		return sandboxer.Mark(sandboxer.PermissionDenied, fmt.Errorf("%s may not be executed: %w", at, fs.ErrPermission))

@@ -207,8 +207,11 @@ func (e *extension) Restore(ctx context.Context, req *sandboxer.ProvisionRequest
 		}
 		defer c.close()
 		_, err = archive.Extract(ctx, c, ws, archive.ExtractOptions{RootEntry: true, SetID: true, Stage: "restore"})
-		if err == nil {
+		switch {
+		case err == nil:
 			err = c.verify(stored.Digest)
+		case errors.Is(err, sandboxer.Unavailable), errors.Is(err, sandboxer.InvalidArgument):
+			err = damaged(err) // it is no tree, or only part of one
 		}
 		if err != nil {
 			return fmt.Errorf("restoring snapshot %s: %w", s.ID, err)
