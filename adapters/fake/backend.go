@@ -2,7 +2,6 @@ package fake
 
 import (
 	"hash/maphash"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -186,8 +185,10 @@ func (b *Backend) Live() []string {
 	var out []string
 	b.each(now, func(s *sandbox) { out = append(out, s.key.name) })
 	b.mu.Lock()
-	for k := range maps.Keys(b.snapshots) {
-		out = append(out, "snapshot/"+k.name)
+	for k := range b.snapshots {
+		if b.stored(k, now) != nil {
+			out = append(out, "snapshot/"+k.name)
+		}
 	}
 	b.mu.Unlock()
 	slices.Sort(out)

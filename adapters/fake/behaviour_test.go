@@ -239,9 +239,9 @@ func TestNativeLifetime(t *testing.T) {
 		if got := ready(fake.Behaviour{}, hour); !got.Equal(hour) {
 			t.Errorf("granted %v", got)
 		}
-		time.Sleep(time.Hour - 1)
+		time.Sleep(time.Hour - time.Second)
 		wantLive(t, b, "one")
-		time.Sleep(1)
+		time.Sleep(time.Second)
 		wantLive(t, b)
 		if got := ready(fake.Behaviour{ExpiryMargin: time.Minute}, time.Now().Add(time.Hour)); !got.Equal(time.Now().Add(61 * time.Minute)) {
 			t.Errorf("granted %v", got)
@@ -369,5 +369,44 @@ func TestMeter(t *testing.T) {
 			t.Fatal(err)
 		}
 		read("9.9802 USD", true)
+	})
+}
+
+// TestSnapshotsLieToo: one appears late, one lives on after its deletion.
+func TestSnapshotsLieToo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := fake.New()
+		ext := open(t, b.Adapter())
+		sbx, snaps := made(t, ext, "one"), as[sandboxer.Snapshotter](t, ext)
+		b.Fail(fake.Fault{Op: sandboxer.OpSnapshot, Times: 1, Err: errLost, Effect: fake.After, Late: time.Minute})
+		_, err := snaps.Snapshot(t.Context(), sbx, sandboxer.SnapshotRequest{ID: "late", Labels: map[string]string{sandboxer.LabelOwner: owner}})
+		wantCode(t, err, sandboxer.Unknown)
+		gone := sandboxer.SnapshotTarget{Snapshot: sandboxer.Snapshot{ID: "late"}}
+		listed := func() (n int) {
+			for _, err := range snaps.ListSnapshots(t.Context(), sandboxer.ListQuery{}) {
+				if err != nil {
+					t.Error(err)
+				}
+				n++
+			}
+			return n
+		}
+		if err := snaps.DeleteSnapshot(t.Context(), gone); err != nil || listed() != 0 {
+			t.Errorf("before it appears: %v, %d listed", err, listed())
+		}
+		time.Sleep(time.Minute)
+		if listed() != 1 {
+			t.Error("it has not appeared")
+		}
+		b.Fail(fake.Fault{Op: sandboxer.OpDeleteSnapshot, Times: 1, Linger: time.Minute})
+		if err := snaps.DeleteSnapshot(t.Context(), gone); err != nil || listed() != 1 {
+			t.Errorf("while it lingers: %v, %d listed", err, listed())
+		}
+		time.Sleep(time.Minute)
+		if listed() != 0 {
+			t.Error("it lingers for ever")
+		}
+		wantLive(t, b, "one")
 	})
 }

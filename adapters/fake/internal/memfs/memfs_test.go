@@ -120,7 +120,7 @@ func TestExtract(t *testing.T) {
 			}
 			err := f.Extract(t.Context(), "/work/in", pack(t, tc.in...), TarOptions{})
 			switch {
-			case tc.err == errAny && err != nil:
+			case errors.Is(tc.err, errAny) && err != nil:
 			case !errors.Is(err, tc.err) || (err == nil) != (tc.err == nil):
 				t.Errorf("Extract: %v, want %v", err, tc.err)
 			}
