@@ -20,6 +20,7 @@ type creation struct {
 	first   *stop
 	snap    *snapshotRecord
 	targets int              // burst targets looked at so far
+	slowAt  time.Time        // when the first choice has had its time; zero: it has as long as it needs
 	tried   []error          // why each place did not serve, in order
 	own     func()           // called once an intent of it stands in the store
 	begun   bool             // an attempt of this call stands in the store
@@ -27,15 +28,14 @@ type creation struct {
 }
 
 func (c *creation) run(ctx context.Context) error {
+	if b := c.first.profile.Burst; b != nil && b.Within > 0 {
+		c.slowAt = time.Now().Add(b.Within)
+	}
 	for s := c.first; s != nil; s = c.next(ctx) {
 		err := c.at(ctx, s)
-		if err == nil {
-			return nil
-		}
-		if final(err) {
+		if err == nil || final(err) {
 			return err
 		}
-		c.tried = append(c.tried, fmt.Errorf("%s at %s: %w", s.profile.ID, s.ext.id, err))
 		if ctx.Err() != nil || !c.movesOn(err) {
 			break
 		}
@@ -94,14 +94,26 @@ func (c *creation) skipped(profile, extension, host string, err error) {
 
 // at tries one stop, host by host.
 func (c *creation) at(ctx context.Context, s *stop) error {
+	failed := func(where string, err error) {
+		c.tried = append(c.tried, fmt.Errorf("%s at %s%s: %w", s.profile.ID, s.ext.id, where, err))
+	}
 	hosts, err := c.m.places(ctx, s.ext, s.profile, s.pin)
 	if err != nil {
+		failed("", err)
 		return err
 	}
 	for i, h := range hosts {
 		last := i == len(hosts)-1
 		err = c.on(ctx, s, h, last && !c.more())
-		if err == nil || last || ctx.Err() != nil || final(err) || !c.movesOn(err) || !c.clean() {
+		if err == nil || final(err) {
+			return err
+		}
+		where := ""
+		if h.ID != "" {
+			where = " on " + h.ID
+		}
+		failed(where, err)
+		if ctx.Err() != nil || errors.Is(err, errSlow) || !c.movesOn(err) || !c.clean() {
 			return err
 		}
 	}
@@ -292,10 +304,11 @@ func (c *creation) explain(ctx context.Context) error {
 		return errors.Unwrap(c.tried[0])
 	}
 	first := c.tried[0]
-	all := &sandboxer.Error{Code: sandboxer.CodeOf(first), NothingDone: sandboxer.IsRefused(first), RetryAfter: sandboxer.RetryAfterOf(first)}
+	all := &sandboxer.Error{Code: sandboxer.CodeOf(first), NothingDone: true, RetryAfter: sandboxer.RetryAfterOf(first)}
 	lines := make([]string, len(c.tried))
 	for i, err := range c.tried {
 		lines[i] = err.Error()
+		all.NothingDone = all.NothingDone && sandboxer.IsRefused(err)
 	}
 	all.Err = &noPlace{lines: lines, errs: c.tried}
 	return all

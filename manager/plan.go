@@ -36,12 +36,12 @@ func (m *Manager) firstStop(ctx context.Context, q asked, snap *snapshotRecord) 
 	if err != nil {
 		return nil, err
 	}
-	s.pin = q.Host
-	if snap != nil && s.ext.hosted {
-		if s.pin != "" && s.pin != snap.Snap.Host {
-			return nil, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s is on host %q, not on %q; move it with TransferSnapshot first", snap.Snap.ID, snap.Snap.Host, s.pin))
-		}
-		s.pin = snap.Snap.Host
+	switch {
+	case q.Host == "" || q.Host == s.pin:
+	case s.pin != "":
+		return nil, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s is on host %q, not on %q; move it with TransferSnapshot first", snap.Snap.ID, s.pin, q.Host))
+	default:
+		s.pin = q.Host
 	}
 	return s, nil
 }
@@ -107,6 +107,7 @@ func (m *Manager) check(ctx context.Context, p sandboxer.Profile, q asked, snap 
 		if _, err := as[sandboxer.Snapshotter](x, sandboxer.CapSnapshot); err != nil {
 			return nil, err
 		}
+		s.pin = snap.Snap.Host // "" where there are no hosts
 	}
 	if s.quote, err = m.quote(ctx, x, p); err != nil {
 		return nil, err

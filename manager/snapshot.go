@@ -257,6 +257,9 @@ func (m *Manager) transfer(ctx context.Context, from *snapshotRecord, toHost str
 	if !x.hosted {
 		return none, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("%s keeps its snapshots on no host", x.id))
 	}
+	if toHost == "" {
+		return none, sandboxer.Refused(sandboxer.InvalidArgument, errors.New("TransferSnapshot: name the host that the snapshot goes to"))
+	}
 	if _, err := m.places(ctx, x, sandboxer.Profile{}, toHost); err != nil {
 		return none, err
 	}

@@ -43,9 +43,9 @@ func (t *try) preflight(ctx context.Context) error {
 // run makes the sandbox ready, or leaves nothing of it, or returns an OrphanError.
 func (t *try) run(ctx context.Context) error {
 	within := ctx
-	if b := t.c.first.profile.Burst; b != nil && b.Within > 0 && t.s == t.c.first && t.c.more() {
+	if !t.c.slowAt.IsZero() && t.s == t.c.first && t.c.more() {
 		var cancel context.CancelFunc
-		within, cancel = context.WithTimeoutCause(ctx, b.Within, errSlow)
+		within, cancel = context.WithDeadlineCause(ctx, t.c.slowAt, errSlow)
 		defer cancel()
 	}
 	clean, err := t.create(within)

@@ -70,9 +70,8 @@ func (w *world) registry() *registry.Registry {
 	if adapters == nil {
 		adapters = []sandboxer.Adapter{w.backend.Adapter(w.caps...)}
 	}
-	for i := range adapters {
-		adapters[i].Hosted = len(w.hosts) > 0
-	}
+	adapters = slices.Clone(adapters)
+	adapters[0].Hosted = len(w.hosts) > 0
 	opts := []registry.Option{registry.WithAdapters(adapters...), registry.WithProfiles(w.profiles...)}
 	for _, name := range slices.Sorted(maps.Keys(w.yaml)) {
 		opts = append(opts, registry.WithYAML(name, []byte(w.yaml[name])))
