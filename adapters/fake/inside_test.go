@@ -91,7 +91,7 @@ func TestExecEndsWithItsContext(t *testing.T) {
 				defer cancel()
 				time.AfterFunc(time.Second, func() { end(b, cancel) })
 				r, w := io.Pipe()
-				defer w.Close()
+				defer func() { _ = w.Close() }()
 				_, err := as[sandboxer.Executor](t, ext).Exec(ctx, sbx, sandboxer.ExecRequest{
 					Command: []string{"sh", "-c", "trap '' TERM; sleep 3600 & cat"}, Stdin: r})
 				want := map[string]sandboxer.Code{"caller": sandboxer.Canceled, "teardown": sandboxer.Aborted}[name]
@@ -168,7 +168,7 @@ func TestListenAndDial(t *testing.T) {
 	if _, err := b.Listen("one", 8080); err == nil {
 		t.Error("two listen on one port")
 	}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	ep, err := as[sandboxer.Exposer](t, ext).Expose(t.Context(), sbx, 8080)
@@ -186,7 +186,7 @@ func TestListenAndDial(t *testing.T) {
 			continue
 		}
 		body, err := io.ReadAll(res.Body)
-		res.Body.Close()
+		_ = res.Body.Close()
 		if string(body) != "hello" || err != nil {
 			t.Errorf("%s: %q, %v", name, body, err)
 		}
@@ -202,7 +202,7 @@ func TestListenAndDial(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Error("the server outlives its sandbox")
 	}
-	srv.Close()
+	_ = srv.Close()
 }
 
 func TestServerInside(t *testing.T) {
@@ -220,12 +220,12 @@ func TestServerInside(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		go io.WriteString(c, "ping\n")
+		go func() { _, _ = io.WriteString(c, "ping\n") }()
 		line, err := bufio.NewReader(c).ReadString('\n')
 		if line != "ping\n" || err != nil {
 			t.Errorf("%q, %v", line, err)
 		}
-		c.Close()
+		_ = c.Close()
 	}
 	if _, err := ext.Teardown(t.Context(), sbx); err != nil {
 		t.Fatal(err)

@@ -236,7 +236,7 @@ func probes() map[fake.Quirk]func(*lab) error {
 		fake.DialAnything: func(l *lab) error {
 			c, err := as[sandboxer.Dialer](l, l.ext).Dial(l.Context(), l.sbx, "tcp", "localhost:80")
 			if c != nil {
-				defer c.Close()
+				defer func() { _ = c.Close() }()
 			}
 			return code(err, sandboxer.Unavailable)
 		},
