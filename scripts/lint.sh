@@ -36,7 +36,7 @@ each_module() {
 	return $code
 }
 
-linted() { tool golangci-lint run --config "$ROOT/.golangci.yml" ./...; }
+linted() { tool golangci-lint run --allow-serial-runners --config "$ROOT/.golangci.yml" ./...; }
 
 check "gofmt" formatted
 check "sleeps in tests" sleepless
