@@ -102,6 +102,9 @@ func decodeRecord(sr store.Record) (*record, error) {
 			r.Attempts[i].Recipe = &recipe{Profile: *p}
 		}
 	}
-	r.rev, r.saved, r.armed = sr.Rev, r.State, r.ExpiresAt
+	r.rev, r.saved = sr.Rev, r.State
+	if r.State == sandboxer.StateReady || r.State == sandboxer.StatePaused {
+		r.armed = r.ExpiresAt
+	}
 	return r, nil
 }

@@ -96,7 +96,7 @@ func (m *Manager) running(r *record, reach sandboxer.Reachability) {
 
 // lookAgain settles whether a sandbox runs after a pause or a resume whose outcome is not known.
 func (m *Manager) lookAgain(ctx context.Context, on *subject, cause error) error {
-	if sandboxer.IsRefused(cause) {
+	if sandboxer.IsRefused(cause) && !errors.Is(cause, sandboxer.NotFound) {
 		on.r.Resuming = false
 		return errors.Join(cause, m.save(ctx, "looked", on.r))
 	}

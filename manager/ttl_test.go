@@ -1,0 +1,309 @@
+package manager_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/fake"
+)
+
+// TestLifetime: whose word decides how long a sandbox lives, and that it is removed then.
+func TestLifetime(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		config, profile, request time.Duration
+		grants                   time.Duration // the most that the backend grants; 0: anything
+		want                     time.Duration // 0: none
+	}{
+		"the default of the default":       {want: time.Hour},
+		"the Manager's":                    {config: 2 * time.Hour, want: 2 * time.Hour},
+		"the Manager's: none":              {config: sandboxer.NoTTL},
+		"the profile's":                    {config: 2 * time.Hour, profile: 3 * time.Hour, want: 3 * time.Hour},
+		"the profile's: none":              {profile: sandboxer.NoTTL},
+		"the request's":                    {profile: 3 * time.Hour, request: time.Minute, want: time.Minute},
+		"the request's: none":              {profile: 3 * time.Hour, request: sandboxer.NoTTL},
+		"no more than is granted":          {request: 3 * time.Hour, grants: 2 * time.Hour, want: 2 * time.Hour},
+		"granted where none was asked for": {request: sandboxer.NoTTL, grants: 2 * time.Hour, want: 2 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.cfg.DefaultTTL = c.config
+				w.backend.Behave(fake.Behaviour{MaxLifetime: c.grants})
+				w.profiles = []sandboxer.Profile{{ID: "profile.timed", Extension: "ext.fake", TTL: c.profile}}
+				m := w.open()
+				req := ask("a")
+				req.Profile, req.TTL = "profile.timed", c.request
+				created(t, m, req)
+				begun := time.Now()
+				s := status(t, m, "a")
+				if c.want == 0 {
+					if !s.ExpiresAt.IsZero() || !s.Reachability.ExpiresAt.IsZero() {
+						t.Errorf("ends at %v, natively at %v; want never", s.ExpiresAt, s.Reachability.ExpiresAt)
+					}
+					pass(100 * 24 * time.Hour)
+					wantState(t, m, "a", sandboxer.StateReady)
+					return
+				}
+				if got := s.ExpiresAt.Sub(begun); got != c.want {
+					t.Errorf("ends after %v, want %v", got, c.want)
+				}
+				if native := s.Reachability.ExpiresAt; native.Before(s.ExpiresAt) || c.grants == 0 && !native.After(s.ExpiresAt) {
+					t.Errorf("the backend ends it at %v, want after ours at %v", native, s.ExpiresAt)
+				}
+				pass(c.want - time.Second)
+				wantState(t, m, "a", sandboxer.StateReady)
+				pass(6 * time.Second)
+				wantState(t, m, "a", sandboxer.StateGone)
+				w.wantLive()
+				if s := status(t, m, "a"); s.Reason != "its time to live was over" {
+					t.Errorf("reason %q", s.Reason)
+				}
+			})
+		})
+	}
+}
+
+// TestExpiriesAreSpread: sandboxes that were made together do not all go in one instant, and none goes early.
+func TestExpiriesAreSpread(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t)
+		m := w.open()
+		for range 200 {
+			created(t, m, ask(""))
+		}
+		begun := time.Now()
+		pass(time.Hour + 10*time.Second)
+		w.wantLive()
+		first, last := 10*time.Hour, time.Duration(0)
+		for _, c := range w.backend.Calls() {
+			if c.Op == sandboxer.OpTeardown {
+				first, last = min(first, c.At.Sub(begun)), max(last, c.At.Sub(begun))
+			}
+		}
+		if first < time.Hour || last > time.Hour+5*time.Second || last-first < 3*time.Second {
+			t.Errorf("removed between %v and %v, want spread over 5 s from the hour", first, last)
+		}
+	})
+}
+
+// TestExtend: what the caller asks for, what the backend grants, and what is so afterwards.
+func TestExtend(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		caps   []sandboxer.Capability
+		max    time.Duration // the backend's greatest lifetime
+		ttl    time.Duration
+		paused bool
+		until  time.Duration
+		want   time.Duration // 0: never ends
+		code   sandboxer.Code
+	}{
+		"longer":                      {caps: []sandboxer.Capability{sandboxer.CapExtend}, until: 5 * time.Hour, want: 5 * time.Hour},
+		"granted less":                {caps: []sandboxer.Capability{sandboxer.CapExtend}, max: 2 * time.Hour, until: 5 * time.Hour, want: 2 * time.Hour},
+		"granted nothing":             {caps: []sandboxer.Capability{sandboxer.CapExtend}, max: time.Hour, until: 5 * time.Hour, want: time.Hour},
+		"never shorter":               {caps: []sandboxer.Capability{sandboxer.CapExtend}, until: time.Minute, want: time.Hour},
+		"one without an end has none": {caps: []sandboxer.Capability{sandboxer.CapExtend}, ttl: sandboxer.NoTTL, until: time.Minute},
+		"in the past":                 {caps: []sandboxer.Capability{sandboxer.CapExtend}, until: -time.Minute, code: sandboxer.InvalidArgument, want: time.Hour},
+		"in a thousand years":         {caps: []sandboxer.Capability{sandboxer.CapExtend}, until: 100 * 365 * 24 * time.Hour, code: sandboxer.InvalidArgument, want: time.Hour},
+		"paused":                      {caps: []sandboxer.Capability{sandboxer.CapExtend, sandboxer.CapPause}, paused: true, until: 5 * time.Hour, want: 5 * time.Hour},
+		"a native end that stands":    {caps: plain, until: 5 * time.Hour, code: sandboxer.Unsupported, want: time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, c.caps...)
+				w.backend.Behave(fake.Behaviour{MaxLifetime: c.max})
+				m := w.open()
+				req := ask("a")
+				req.TTL = c.ttl
+				sb := created(t, m, req)
+				begun := time.Now()
+				if c.paused {
+					if err := sb.Pause(context.Background()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				granted, err := sb.Extend(context.Background(), begun.Add(c.until))
+				wantCode(t, err, c.code)
+				s := status(t, m, "a")
+				want := time.Time{}
+				if c.want > 0 {
+					want = begun.Add(c.want).UTC()
+				}
+				if !s.ExpiresAt.Equal(want) || err == nil && !granted.Equal(want) {
+					t.Errorf("ends at %v and %v was granted, want %v", s.ExpiresAt, granted, want)
+				}
+				if c.want == 0 {
+					return
+				}
+				if native := s.Reachability; native != nil && native.ExpiresAt.Before(s.ExpiresAt) {
+					t.Errorf("the backend ends it at %v, before ours at %v", native.ExpiresAt, s.ExpiresAt)
+				}
+				pass(c.want - time.Second)
+				wantState(t, m, "a", map[bool]sandboxer.State{true: sandboxer.StatePaused, false: sandboxer.StateReady}[c.paused])
+				w.wantLive("a")
+				pass(7 * time.Second)
+				wantState(t, m, "a", sandboxer.StateGone)
+				w.wantLive()
+			})
+		})
+	}
+}
+
+// TestExtendFails: a backend that does not answer changes nothing.
+func TestExtendFails(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t, sandboxer.CapExtend)
+		m := w.open()
+		sb := created(t, m, ask("a"))
+		before := status(t, m, "a").ExpiresAt
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpExtend, Err: sandboxer.Mark(sandboxer.Unavailable, errLost), Effect: fake.After, Times: 1})
+		_, err := sb.Extend(context.Background(), time.Now().Add(5*time.Hour))
+		wantCode(t, err, sandboxer.Unavailable)
+		if got := status(t, m, "a").ExpiresAt; !got.Equal(before) {
+			t.Errorf("ends at %v, want %v as before", got, before)
+		}
+		pass(time.Hour + 5*time.Second)
+		wantState(t, m, "a", sandboxer.StateGone)
+		w.wantLive()
+	})
+}
+
+// TestExpiryAfterRestart: the next process keeps the times of the last one.
+func TestExpiryAfterRestart(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t)
+		m := w.open()
+		for id, ttl := range map[sandboxer.ID]time.Duration{"minute": time.Minute, "hour": time.Hour, "never": sandboxer.NoTTL} {
+			req := ask(id)
+			req.TTL = ttl
+			created(t, m, req)
+		}
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute) //nolint:forbidigo // virtual time, in which the native deadline passes as well
+		m = w.open()
+		pass(time.Second)
+		wantState(t, m, "minute", sandboxer.StateGone)
+		w.wantLive("hour", "never")
+		pass(time.Hour)
+		wantState(t, m, "hour", sandboxer.StateGone)
+		wantState(t, m, "never", sandboxer.StateReady)
+		w.wantLive("never")
+	})
+}
+
+// TestExpiryOfTheUnremovable: a backend's own deadline, once it has passed, ends what could not be removed; until then it is
+// tried again.
+func TestExpiryOfTheUnremovable(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t)
+		m := w.open()
+		created(t, m, ask("a"))
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpTeardown, Err: errLost})
+		pass(time.Hour + 5*time.Minute)
+		wantState(t, m, "a", sandboxer.StateOrphaned)
+		pass(20 * time.Minute)
+		wantState(t, m, "a", sandboxer.StateGone)
+		w.wantLive()
+	})
+}
+
+// TestRecreatedInOneInstant: an attempt that begins in the very instant of the one before it expires as well.
+func TestRecreatedInOneInstant(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t)
+		m := w.open()
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Err: errBad, Times: 1})
+		_, err := m.Create(context.Background(), ask("a"))
+		wantCode(t, err, sandboxer.InvalidArgument)
+		created(t, m, ask("a"))
+		synctest.Wait()
+		pass(time.Hour + 5*time.Second)
+		wantState(t, m, "a", sandboxer.StateGone)
+	})
+}
+
+// TestPauseKeepsTheTime: a pause stops the backend's clock, not ours.
+func TestPauseKeepsTheTime(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t, sandboxer.CapPause, sandboxer.CapInspect)
+		m := w.open()
+		sb := created(t, m, ask("a"))
+		ctx := context.Background()
+		if err := sb.Pause(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := sb.Pause(ctx); err != nil {
+			t.Errorf("pausing what is paused: %v", err)
+		}
+		_, err := sb.Output(ctx, "true")
+		wantCode(t, err, sandboxer.FailedPrecondition)
+		wantText(t, err, "paused", "Resume")
+		if s := status(t, m, "a"); s.State != sandboxer.StatePaused || s.Reachability == nil {
+			t.Errorf("status %+v", s)
+		}
+		pass(time.Hour + 5*time.Second)
+		wantState(t, m, "a", sandboxer.StateGone)
+		w.wantLive()
+		wantCode(t, sb.Resume(ctx), sandboxer.FailedPrecondition)
+	})
+}
+
+// TestUnknownPause: a pause or a resume whose reply is lost is looked up; what is so is on record.
+func TestUnknownPause(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		op     sandboxer.Op
+		effect fake.Effect
+		err    error
+		want   sandboxer.State
+	}{
+		"pause, done":         {sandboxer.OpPause, fake.After, errLost, sandboxer.StatePaused},
+		"pause, not done":     {sandboxer.OpPause, fake.Before, errLost, sandboxer.StateReady},
+		"pause, refused":      {sandboxer.OpPause, fake.Before, errBusy, sandboxer.StateReady},
+		"resume, done":        {sandboxer.OpResume, fake.After, errLost, sandboxer.StateReady},
+		"resume, not done":    {sandboxer.OpResume, fake.Before, errLost, sandboxer.StatePaused},
+		"resume, refused":     {sandboxer.OpResume, fake.Before, errBusy, sandboxer.StatePaused},
+		"resume, disappeared": {sandboxer.OpResume, fake.Before, nil, sandboxer.StateGone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, sandboxer.CapPause, sandboxer.CapInspect, sandboxer.CapExec)
+				m := w.open()
+				sb := created(t, m, ask("a"))
+				do := sb.Pause
+				if c.op == sandboxer.OpResume {
+					if err := sb.Pause(context.Background()); err != nil {
+						t.Fatal(err)
+					}
+					do = sb.Resume
+				}
+				if c.err != nil {
+					w.backend.Fail(fake.Fault{Op: c.op, Err: c.err, Effect: c.effect, Times: 1})
+				} else {
+					w.backend.Vanish("a")
+				}
+				if err := do(context.Background()); err == nil {
+					t.Error("no error")
+				}
+				wantState(t, m, "a", c.want)
+				if c.want == sandboxer.StateGone {
+					return
+				}
+				if err := do(context.Background()); err != nil {
+					t.Errorf("a second time: %v", err)
+				}
+				if c.op == sandboxer.OpResume {
+					if _, err := sb.Exec(context.Background(), sandboxer.ExecRequest{Command: []string{"true"}}); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
