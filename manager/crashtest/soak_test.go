@@ -121,7 +121,7 @@ func (w *world) weather(ctx context.Context) int {
 		n++
 		select {
 		case <-ctx.Done():
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(25 * time.Millisecond):
 		}
 	}
 	return n
