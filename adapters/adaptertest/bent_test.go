@@ -20,12 +20,13 @@ import (
 
 // breakage is a rule broken by a wrapper, where the fake has no quirk for it.
 type breakage struct {
-	what   string
-	checks []string
-	wrap   func(sandboxer.Extension) sandboxer.Extension // for each instance
-	caps   []sandboxer.Capability
-	quirks []fake.Quirk
-	adapt  func(*sandboxer.Adapter)
+	what      string
+	checks    []string
+	wrap      func(sandboxer.Extension) sandboxer.Extension // for each instance
+	caps      []sandboxer.Capability
+	quirks    []fake.Quirk
+	behaviour fake.Behaviour
+	adapt     func(*sandboxer.Adapter)
 }
 
 func lifecycleBreakages() []breakage {
@@ -89,6 +90,16 @@ func lifecycleBreakages() []breakage {
 					return sandboxer.CleanupReport{}, sandboxer.Mark(sandboxer.FailedPrecondition, errors.New("it is paused"))
 				}
 				return ext.Teardown(ctx, t)
+			}}
+		},
+	}, {
+		what: "a create goes on when its handle could not be stored", checks: []string{"provision/checkpoint"},
+		behaviour: fake.Behaviour{Checkpoint: true},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension {
+			return bent{inFront: inFront{ext}, provision: func(ctx context.Context, req *sandboxer.ProvisionRequest) (sandboxer.Handle, error) {
+				asked := *req
+				asked.Checkpoint = func(ctx context.Context, h sandboxer.Handle) error { _ = req.Checkpoint(ctx, h); return nil }
+				return ext.Provision(ctx, &asked)
 			}}
 		},
 	}, {
@@ -207,10 +218,7 @@ func execBreakages() []breakage {
 		wrap: execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
 			res, err := next(ctx, t, r)
 			if err != nil {
-				select {
-				case <-ctx.Done():
-				case <-time.After(10 * time.Second):
-				}
+				time.Sleep(5 * time.Second)
 			}
 			return res, err
 		}),
@@ -393,6 +401,7 @@ func TestBentExtensions(t *testing.T) {
 		t.Run(broken.what, func(t *testing.T) {
 			t.Parallel()
 			b := fake.New()
+			b.Behave(broken.behaviour)
 			b.Break(broken.quirks...)
 			cfg := onFake(b, broken.caps...)
 			cfg.Within = time.Second

@@ -50,8 +50,8 @@ var rules = map[fake.Quirk]struct {
 	fake.CreatesTwice:         {checks: []string{"provision/idempotent", "provision/concurrent"}},
 	fake.ForgetsName:          {checks: []string{"provision/idempotent"}},
 	fake.StealsForeign:        {checks: []string{"foreign/provision", "foreign/manager"}},
-	fake.BadInputsCreate:      {checks: []string{"inputs/bad", "inputs/unknown-key"}},
-	fake.AcceptsBadInputs:     {checks: []string{"inputs/unknown-key"}},
+	fake.BadInputsCreate:      {checks: []string{"inputs/bad"}},
+	fake.AcceptsBadInputs:     {checks: []string{"inputs/bad"}},
 	fake.ReadyTooEarly:        {checks: []string{"wait-ready/usable"}, behaviour: fake.Behaviour{ReadyAfter: 200 * time.Millisecond}},
 	fake.ReadyOnce:            {checks: []string{"wait-ready/repeated"}},
 	fake.TeardownLies:         {checks: []string{"teardown/removes", "teardown/by-name", "teardown/manager", "end/nothing-live"}},
@@ -117,7 +117,7 @@ var rules = map[fake.Quirk]struct {
 	fake.IgnoresContext:       {checks: []string{"cancel/before"}},
 	fake.HandleHoldsSecret:    {checks: []string{"provision/handle", "end/no-secret-shown"}, behaviour: fake.Behaviour{Credential: "env:CANARY"}},
 	fake.ErrorHoldsSecret:     {checks: []string{"secrets/wrong", "end/no-secret-shown"}, behaviour: fake.Behaviour{Credential: "env:CANARY"}},
-	fake.Unclassified:         {checks: []string{"exec/gone", "inspect/state", "inputs/bad"}},
+	fake.Unclassified:         {checks: []string{"exec/gone", "inspect/state", "inputs/bad", "find/absent"}},
 }
 
 // TestBrokenRules breaks one rule at a time and expects the check of that rule to fail, and to say why.

@@ -16,7 +16,7 @@ const whyCancel = "callers give up, and programs are stopped: what goes on behin
 func cancelChecks() []check {
 	return []check{{
 		name: "cancel/before",
-		rule: "a call whose context has ended fails with it and does nothing",
+		rule: "a call whose context has ended returns, and one that would change or begin something fails with it and does nothing",
 		why:  whyCancel,
 		run: func(t *trial) {
 			b := t.newBox()
@@ -26,6 +26,9 @@ func cancelChecks() []check {
 			cancel()
 			for _, c := range t.calls(b, req) {
 				_, err := doCtx(ctx, t, c.name, only(c.call))
+				if c.reads {
+					continue // a look at what is in memory harms nobody
+				}
 				if err == nil {
 					t.broken("%s succeeded although its context had ended", c.name)
 				}
@@ -141,6 +144,8 @@ func (t *trial) cancelCreate(op sandboxer.Op, after time.Duration) {
 	case err == nil: // it was quicker
 		_, err := do(t, "Sandbox.Teardown", sb.Teardown)
 		t.ok("Sandbox.Teardown", err)
+	case errors.As(err, &orphan) && errors.Is(orphan.Cleanup, sandboxer.Unknown): // a backend that shows late what exists
+		t.poll(func() bool { return len(t.existing(string(id))) == 0 })
 	case errors.As(err, &orphan):
 		t.broken("%s could not be cleaned up: %v", what, err)
 	case !errors.Is(err, context.Canceled):
@@ -150,22 +155,24 @@ func (t *trial) cancelCreate(op sandboxer.Op, after time.Duration) {
 }
 
 type call struct {
-	name string
-	call func(context.Context) error
+	name  string
+	reads bool
+	call  func(context.Context) error
 }
 
 // calls are all calls of the extension, about b, and about a new sandbox where they would create one.
 func (t *trial) calls(b *box, req *sandboxer.ProvisionRequest) []call {
 	out := []call{
-		{"Provision", func(ctx context.Context) error { _, err := b.ext.Provision(ctx, req); return err }},
-		{"WaitReady", func(ctx context.Context) error { _, err := b.ext.WaitReady(ctx, b.target); return err }},
+		{"Provision", false, func(ctx context.Context) error { _, err := b.ext.Provision(ctx, req); return err }},
+		{"WaitReady", false, func(ctx context.Context) error { _, err := b.ext.WaitReady(ctx, b.target); return err }},
 	}
-	add := func(name string, f func(context.Context) error) { out = append(out, call{name, f}) }
+	add := func(name string, f func(context.Context) error) { out = append(out, call{name, false, f}) }
+	look := func(name string, f func(context.Context) error) { out = append(out, call{name, true, f}) }
 	if x, ok := sandboxer.As[sandboxer.Finder](b.ext); ok {
-		add("Find", func(ctx context.Context) error { _, err := x.Find(ctx, req, time.Now()); return err })
+		look("Find", func(ctx context.Context) error { _, err := x.Find(ctx, req, time.Now()); return err })
 	}
 	if x, ok := sandboxer.As[sandboxer.Lister](b.ext); ok {
-		add("List", func(ctx context.Context) error {
+		look("List", func(ctx context.Context) error {
 			for _, err := range x.List(ctx, t.query(t.s.one)) {
 				if err != nil {
 					return err
@@ -175,7 +182,7 @@ func (t *trial) calls(b *box, req *sandboxer.ProvisionRequest) []call {
 		})
 	}
 	if x, ok := sandboxer.As[sandboxer.Inspector](b.ext); ok {
-		add("Inspect", func(ctx context.Context) error { _, err := x.Inspect(ctx, b.target); return err })
+		look("Inspect", func(ctx context.Context) error { _, err := x.Inspect(ctx, b.target); return err })
 	}
 	if x, ok := sandboxer.As[sandboxer.Executor](b.ext); ok {
 		add("Exec", func(ctx context.Context) error {
@@ -196,7 +203,7 @@ func (t *trial) calls(b *box, req *sandboxer.ProvisionRequest) []call {
 		})
 	}
 	if x, ok := sandboxer.As[sandboxer.Meterer](b.ext); ok {
-		add("MeterActual", func(ctx context.Context) error { _, err := x.MeterActual(ctx, b.target); return err })
+		look("MeterActual", func(ctx context.Context) error { _, err := x.MeterActual(ctx, b.target); return err })
 	}
 	if x, ok := sandboxer.As[sandboxer.Extender](b.ext); ok {
 		add("Extend", func(ctx context.Context) error {

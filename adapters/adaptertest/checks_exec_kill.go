@@ -137,7 +137,8 @@ func killChecks() []check {
 			case <-time.After(t.s.cfg.Within):
 				t.broken("what a command wrote did not arrive while it ran")
 			}
-			t.teardown(b)
+			_, err := do(t, "Sandbox.Teardown", b.sb.Teardown)
+			t.ok("Sandbox.Teardown of a sandbox in which a command runs", err)
 			select {
 			case err := <-ended:
 				if err == nil {

@@ -2,6 +2,7 @@ package adaptertest
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -12,11 +13,15 @@ import (
 func capabilityChecks() []check {
 	return []check{{
 		name: "capabilities/declared", bare: true,
-		rule: "capabilities.features in the manifest names exactly what the extension offers",
+		rule: "capabilities.features in the manifest, where given, names exactly what the extension offers",
 		why: "profiles are checked against the manifest when the Manager is built: what is declared and missing fails in the " +
 			"middle of somebody's work, and what is there and hidden, by a wrapper without Unwrap perhaps, is never used",
 		run: func(t *trial) {
 			declared := t.s.manifest.Capabilities.Features
+			if len(declared) == 0 {
+				t.Logf("the manifest declares no features; the extension offers %v", t.s.caps)
+				return
+			}
 			for _, c := range declared {
 				if !t.s.can(c) {
 					t.broken("the manifest declares %q, and the extension cannot do it", c)
@@ -72,6 +77,39 @@ func provisionChecks() []check {
 			if said := t.s.canary.said(); len(said) > 0 {
 				t.broken("a secret was shown: %q", said)
 			}
+		},
+	}, {
+		name: "provision/checkpoint",
+		rule: "a Handle that is given to Checkpoint names the request's sandbox, and a Checkpoint that fails ends the creation",
+		why:  "it is stored to find half of a sandbox after a crash: what goes on without it is lost in the next crash",
+		run: func(t *trial) {
+			req := t.newRequest()
+			var noted []sandboxer.Handle
+			req.Checkpoint = func(_ context.Context, h sandboxer.Handle) error { noted = append(noted, h); return nil }
+			t.provision(t.s.one.spy.Extension, req)
+			if len(noted) == 0 {
+				return // it is created in one step
+			}
+			for _, h := range noted {
+				if h.Ref() != req.Ref() || !h.HasState() {
+					t.broken("the handle that was given to Checkpoint is %s, and the request was for %+v", jsonOf(h), req.Ref())
+				}
+			}
+			failing := t.newRequest()
+			t.sweep(failing)
+			full := errors.New("the disk is full")
+			failing.Checkpoint = func(context.Context, sandboxer.Handle) error { return full }
+			h, err := do(t, "Provision", func(ctx context.Context) (sandboxer.Handle, error) {
+				return t.s.one.spy.Extension.Provision(ctx, failing)
+			})
+			if err == nil {
+				t.broken("Provision succeeded although Checkpoint failed")
+			}
+			if h.IsZero() {
+				h = sandboxer.BareHandle(failing.Ref())
+			}
+			t.teardownOf(t.s.one.spy.Extension, targetOf(failing, h), "Teardown of what a failed Checkpoint left")
+			t.gone(failing.Name, "Teardown of what a failed Checkpoint left")
 		},
 	}, {
 		name: "provision/concurrent",
@@ -146,7 +184,9 @@ func readyChecks() []check {
 			t.teardown(b)
 			begun := time.Now()
 			_, err := do(t, "WaitReady", func(ctx context.Context) (sandboxer.Reachability, error) { return b.ext.WaitReady(ctx, b.target) })
-			t.code("WaitReady of a sandbox that was torn down", err, sandboxer.NotFound, sandboxer.FailedPrecondition)
+			if err == nil {
+				t.broken("WaitReady of a sandbox that was torn down says that it is usable")
+			}
 			if took := time.Since(begun); took > t.s.cfg.Within {
 				t.broken("WaitReady of a sandbox that was torn down took %v", took)
 			}

@@ -2,7 +2,6 @@ package adaptertest
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -18,10 +17,9 @@ func (t *trial) find(req *sandboxer.ProvisionRequest) (sandboxer.Handle, error) 
 	}
 	since := time.Now()
 	var h sandboxer.Handle
-	var err error
-	t.poll(func() bool {
+	err := t.certain(func() (err error) {
 		h, err = do(t, "Find", func(ctx context.Context) (sandboxer.Handle, error) { return finder.Find(ctx, req, since) })
-		return !errors.Is(err, sandboxer.Unknown)
+		return err
 	})
 	return h, err
 }

@@ -20,6 +20,7 @@ func lostChecks() []check {
 				_, _ = sb.Teardown(context.Background())
 				t.broken("Create succeeded without the reply of Provision and without a Finder")
 			}
+			t.poll(func() bool { return len(t.existing(string(id))) == 0 })
 			t.gone(string(id), "a Create whose reply was lost")
 		},
 	}, {
@@ -66,6 +67,8 @@ func lostChecks() []check {
 			if err == nil {
 				t.broken("Sandbox.Snapshot succeeded without a reply")
 			}
+			// Where listings lag the Manager cannot remove it at once, and tries again.
+			t.poll(func() bool { return len(containing(t.s.liveNames(t), id))+len(t.snapshotsCalled(id)) == 0 })
 			t.noSnapshot(id, "a Snapshot whose reply was lost")
 		},
 	}}

@@ -23,8 +23,11 @@ func (t *trial) teardown(b *box) {
 
 func (t *trial) teardownOf(ext sandboxer.Extension, target sandboxer.Target, what string) sandboxer.CleanupReport {
 	t.Helper()
-	rep, err := do(t, what, func(ctx context.Context) (sandboxer.CleanupReport, error) { return ext.Teardown(ctx, target) })
-	t.ok(what, err)
+	var rep sandboxer.CleanupReport
+	t.ok(what, t.certain(func() (err error) {
+		rep, err = do(t, what, func(ctx context.Context) (sandboxer.CleanupReport, error) { return ext.Teardown(ctx, target) })
+		return err
+	}))
 	if len(rep.Left) > 0 {
 		t.broken("%s succeeded, and its report says that something is left: %q", what, rep.Left)
 	}

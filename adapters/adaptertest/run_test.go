@@ -19,6 +19,9 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if os.Getenv(childVariable) != "" {
+		os.Exit(m.Run())
+	}
 	if err := flag.Set("test.parallel", "16"); err != nil { // the tests wait more than they work
 		panic(err)
 	}
@@ -34,6 +37,20 @@ var children = map[string]struct {
 	says   []string
 }{
 	"all rules kept": {says: []string{"--- PASS: TestChild/exec-io/flood", "--- PASS: TestChild/end/no-goroutine"}},
+	"slow, in steps, with a key and a short memory": {
+		edit: func(b *fake.Backend, c *Config) {
+			c.Secrets = oneKey{}
+			b.Behave(fake.Behaviour{
+				ReadyAfter: 30 * time.Millisecond, ListLag: 20 * time.Millisecond, ExpiryMargin: time.Minute, Credential: "env:ANY", Checkpoint: true,
+			})
+		},
+		says: []string{"--- PASS: TestChild/provision/checkpoint", "--- PASS: TestChild/secrets/missing"},
+	},
+	"listings that lag": {
+		edit: func(b *fake.Backend, c *Config) {
+			b.Behave(fake.Behaviour{ReadyAfter: 5 * time.Millisecond, ListLag: 50 * time.Millisecond})
+		},
+	},
 	"few capabilities": {
 		edit: func(b *fake.Backend, c *Config) {
 			c.Adapter = func(testing.TB) sandboxer.Adapter { return b.Adapter(sandboxer.CapInspect) }
@@ -119,7 +136,7 @@ var children = map[string]struct {
 }
 
 // good are the children that pass.
-var good = []string{"all rules kept", "few capabilities", "a rule that is skipped", "on a host"}
+var good = []string{"all rules kept", "listings that lag", "slow, in steps, with a key and a short memory", "few capabilities", "a rule that is skipped", "on a host"}
 
 // TestChild is the suite as an adapter author would call it; it does nothing unless TestRunReports asks for it.
 func TestChild(t *testing.T) {
@@ -129,7 +146,7 @@ func TestChild(t *testing.T) {
 	}
 	b := fake.New()
 	cfg := onFake(b)
-	cfg.Secrets = nil
+	cfg.Secrets, cfg.Within = nil, 30*time.Second
 	if child.edit != nil {
 		child.edit(b, &cfg)
 	}
@@ -148,9 +165,12 @@ func TestRunReports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	turns := make(chan struct{}, 3) // each is a whole run
 	for name, child := range children {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			turns <- struct{}{}
+			defer func() { <-turns }()
 			cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestChild$", "-test.v")
 			cmd.Env = append(os.Environ(), childVariable+"="+name)
 			out, err := cmd.CombinedOutput()

@@ -230,10 +230,12 @@ func targetOf(req *sandboxer.ProvisionRequest, h sandboxer.Handle) sandboxer.Tar
 // sweep removes by name, at the end of the trial, whatever req may have made.
 func (t *trial) sweep(req *sandboxer.ProvisionRequest) {
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), t.s.cfg.Within)
-		defer cancel()
-		_, err := t.s.one.spy.Extension.Teardown(ctx, byName(req))
-		t.s.note("Teardown by name", err)
+		err := t.certain(func() error {
+			_, err := do(t, "Teardown by name", func(ctx context.Context) (sandboxer.CleanupReport, error) {
+				return t.s.one.spy.Extension.Teardown(ctx, byName(req))
+			})
+			return err
+		})
 		if err != nil && !t.Failed() {
 			t.Errorf("%s could not be torn down by name: %v", req.Name, err)
 		}

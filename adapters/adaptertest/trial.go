@@ -2,6 +2,7 @@ package adaptertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -141,6 +142,15 @@ type none struct{}
 
 func only(f func(context.Context) error) func(context.Context) (none, error) {
 	return func(ctx context.Context) (none, error) { return none{}, f(ctx) }
+}
+
+// certain repeats a call for as long as its outcome is only known later: a backend whose listings lag answers Unknown.
+func (t *trial) certain(call func() error) (err error) {
+	t.poll(func() bool {
+		err = call()
+		return !errors.Is(err, sandboxer.Unknown)
+	})
+	return err
 }
 
 // poll asks until yes says so, and reports whether it did within Config.Within.
