@@ -1,8 +1,6 @@
 // Hello is the program of the README: it makes a sandbox, runs a command in it, and takes it away.
 package main
 
-// docs:begin program
-
 import (
 	"context"
 	"log"
@@ -38,5 +36,3 @@ func check(err error) {
 		log.Fatal(err) // whatever was made is found and removed by the next run
 	}
 }
-
-// docs:end
