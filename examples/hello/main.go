@@ -21,18 +21,17 @@ func main() {
 	check(err)
 	m, err := manager.New(ctx, manager.Config{Registry: reg, Store: st})
 	check(err)
-	sb, err := m.Create(ctx, sandboxer.CreateRequest{Profile: "profile.local", Consumer: sandboxer.Consumer{ID: "me"}})
-	check(err)
-	_, err = sb.Exec(ctx, sandboxer.ExecRequest{Command: []string{"echo", "hello"}, Stdout: os.Stdout})
-	check(err)
-	_, err = sb.Teardown(ctx)
-	check(err)
+	request := sandboxer.CreateRequest{Profile: "profile.local", Consumer: sandboxer.Consumer{ID: "me"}}
+	check(m.Run(ctx, request, func(ctx context.Context, sb *manager.Sandbox) error { // gone when Run returns
+		_, err := sb.Exec(ctx, sandboxer.ExecRequest{Command: []string{"echo", "hello"}, Stdout: os.Stdout})
+		return err
+	}))
 	check(m.Close())
 	check(st.Close())
 }
 
 func check(err error) {
 	if err != nil {
-		log.Fatal(err) // whatever was made is found and removed by the next run
+		log.Fatal(err)
 	}
 }
