@@ -38,8 +38,8 @@ func openBase(path string, create bool) (*base, error) {
 		return nil, classify(fmt.Errorf("the root cannot be opened: %w", err))
 	}
 	info, err := root.Stat(".")
-	if err == nil && info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
-		err = sandboxer.Mark(sandboxer.FailedPrecondition, fmt.Errorf("the root %s may be written by everybody, who could put anything in a sandbox's place; chmod o-w it", path))
+	if err == nil && info.Mode().Perm()&0o002 != 0 {
+		err = sandboxer.Mark(sandboxer.FailedPrecondition, fmt.Errorf("the root %s may be written by everybody, who could put anything in a sandbox's place; take a directory of your own below it", path))
 	}
 	if err != nil {
 		_ = root.Close() // nothing was written

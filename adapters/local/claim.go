@@ -27,7 +27,7 @@ const (
 	liveEnd    = ".json"
 	removeEnd  = ".removing"
 	stageName  = ".new."   // + name + "." + random: a directory that is being made
-	trashName  = ".trash." // + name + "." + random: one that is being removed
+	trashName  = ".trash." // + token + "." + random: one that is being removed
 	claimTemp  = ".tmp."   // + name + "." + random: a claim that is being written
 	claimLimit = 1 << 20
 )

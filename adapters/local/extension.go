@@ -113,10 +113,12 @@ func (e *extension) create(ctx context.Context, req *sandboxer.ProvisionRequest,
 		return none, sandboxer.Refused(sandboxer.CodeOf(err), err)
 	}
 	defer b.close()
-	stage, err := e.stage(ctx, b, newClaim(req, env))
+	stage, claimed, err := e.stage(ctx, b, newClaim(req, env))
 	if err != nil {
-		// The claim, the only thing that could have been made, is not there when this fails.
-		err = fmt.Errorf("sandbox %s in %s: %w", req.Name, b.path, err)
+		err = classify(fmt.Errorf("sandbox %s in %s: %w", req.Name, b.path, err))
+		if claimed {
+			return h, err
+		}
 		return none, sandboxer.Refused(sandboxer.CodeOf(err), err)
 	}
 	if stage == "" {
@@ -167,7 +169,8 @@ func (e *extension) locked(ctx context.Context, b *base, f func() error) error {
 }
 
 // stage claims the name and makes an empty directory to build in. It is "" where the sandbox exists, complete and ours.
-func (e *extension) stage(ctx context.Context, b *base, want *claim) (stage string, err error) {
+// claimed is whether the name is ours afterwards, also after an error.
+func (e *extension) stage(ctx context.Context, b *base, want *claim) (stage string, claimed bool, err error) {
 	err = e.locked(ctx, b, func() error {
 		have, err := b.claimOf(want.Name)
 		if err != nil {
@@ -191,18 +194,21 @@ func (e *extension) stage(ctx context.Context, b *base, want *claim) (stage stri
 		if have == nil {
 			if err := b.writeClaim(want); err != nil {
 				_ = b.sweep(want.Name) // removes the directory of claims where it is empty
-				return classify(err)
+				return err
 			}
 		}
+		claimed = true
 		stage = stageName + want.Name + "." + strings.ToLower(rand.Text())
 		err = b.root.Mkdir(stage, 0o700)
 		if err != nil && have == nil {
-			err = errors.Join(err, ignoreGone(b.root.Remove(path.Join(claimsDir, want.Name+liveEnd))))
-			_ = b.sweep(want.Name)
+			rerr := b.root.Remove(path.Join(claimsDir, want.Name+liveEnd))
+			claimed = rerr != nil
+			_ = b.sweep(want.Name) // as above
+			return errors.Join(err, rerr)
 		}
-		return classify(err)
+		return err
 	})
-	return stage, err
+	return stage, claimed, err
 }
 
 // The directories of a sandbox.
@@ -282,6 +288,16 @@ func (e *extension) open(ctx context.Context, t sandboxer.Target) (*box, error) 
 		return nil, err
 	}
 	return x, nil
+}
+
+// still reports that the sandbox is what it was when it was opened: what was read of it until then is whole, and was not
+// just being removed.
+func (x *box) still() error {
+	c, err := x.claimOf(x.claim.Name)
+	if err == nil && (c == nil || c.removing || c.Token != x.claim.Token) {
+		err = sandboxer.Mark(sandboxer.Aborted, errors.New("it was torn down meanwhile"))
+	}
+	return err
 }
 
 func (b *base) box(name string, labels map[string]string) (*box, error) {

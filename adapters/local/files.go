@@ -64,6 +64,9 @@ func (e *extension) CopyOut(ctx context.Context, t sandboxer.Target, src string,
 	}
 	defer func() { _ = root.Close() }() // only read
 	sum, err := archive.PackRoot(ctx, tar, root, rel, archive.PackOptions{})
+	if err == nil {
+		err = x.still()
+	}
 	if err != nil {
 		return classifyPath(root, fmt.Errorf("copying %q out of sandbox %s: %w", src, x.claim.Name, err))
 	}

@@ -93,7 +93,7 @@ func (x *box) pack(ctx context.Context, f *os.File, s *sandboxer.Snapshot) error
 	out := &guarded{w: io.MultiWriter(sum, z)}
 	_, err = archive.PackRoot(ctx, out, ws, ".", archive.PackOptions{RootEntry: true, Stage: "snapshot"})
 	out.stop()
-	if err = errors.Join(err, z.Close()); err != nil {
+	if err = errors.Join(err, z.Close(), x.still()); err != nil {
 		return err
 	}
 	info, err := f.Stat()

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -87,50 +88,63 @@ func (e *extension) remove(ctx context.Context, b *base, c *claim, report *sandb
 	if err := kill(); err != nil {
 		return err
 	}
-	there := b.exists(c.Name)
-	if there {
-		// Under another name nobody who only knows the path puts anything into it any more.
-		if err := b.root.Rename(c.Name, trashName+c.Name+"."+strings.ToLower(rand.Text())); err != nil {
-			return err
-		}
-	}
-	if err := e.empty(ctx, b, c.Name, report); err != nil {
+	if err := e.locked(ctx, b, func() error { return b.trash(c, report) }); err != nil {
 		return err
 	}
-	if there {
-		report.Removed = append(report.Removed, "directory "+filepath.Join(b.path, c.Name))
+	if err := b.emptyTrash(ctx, c, report); err != nil {
+		return err
 	}
 	if err := kill(); err != nil { // whoever was only being started when the first look was taken
 		return err
 	}
 	return e.locked(ctx, b, func() error {
-		if err := e.empty(ctx, b, c.Name, report); err != nil { // a creation that was slow to give up
-			return err
+		now, err := b.claimOf(c.Name)
+		if err != nil || now == nil || now.Token != c.Token {
+			return err // another call came to the end first
 		}
 		if b.exists(c.Name) {
-			return errors.New("its directory is there again")
+			return sandboxer.Mark(sandboxer.Aborted, errors.New("its directory is there again"))
 		}
 		return b.unclaim(c.Name)
 	})
 }
 
-// empty removes all directories of name that are being made or removed.
-func (e *extension) empty(ctx context.Context, b *base, name string, report *sandboxer.CleanupReport) error {
-	var errs []error
-	for _, prefix := range []string{stageName + name + ".", trashName + name + "."} {
-		dirs, err := elements(b.root, ".", prefix)
+// trash moves all directories of a sandbox to names that only its own teardown looks for. Whoever only knows the old path
+// puts nothing into it any more, and a later sandbox of the same name is safe. The caller holds the lock.
+func (b *base) trash(c *claim, report *sandboxer.CleanupReport) error {
+	now, err := b.claimOf(c.Name)
+	if err != nil || now == nil || now.Token != c.Token {
+		return err // another call was faster
+	}
+	dirs, err := elements(b.root, ".", stageName+c.Name+".")
+	if err != nil {
+		return err
+	}
+	for _, d := range append(dirs, c.Name) {
+		err := b.root.Rename(d, c.trashPrefix()+strings.ToLower(rand.Text()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		for _, d := range dirs {
-			if err := rmtree.Remove(ctx, b.root, d); err != nil {
-				report.Left = append(report.Left, "directory "+filepath.Join(b.path, d))
-				errs = append(errs, err)
-				continue
-			}
-			if strings.HasPrefix(d, stageName) {
-				report.Removed = append(report.Removed, "half-made directory "+filepath.Join(b.path, d))
-			}
+		report.Removed = append(report.Removed, "directory "+filepath.Join(b.path, d))
+	}
+	return nil
+}
+
+func (c *claim) trashPrefix() string { return trashName + c.Token + "." }
+
+func (b *base) emptyTrash(ctx context.Context, c *claim, report *sandboxer.CleanupReport) error {
+	dirs, err := elements(b.root, ".", c.trashPrefix())
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, d := range dirs {
+		if err := rmtree.Remove(ctx, b.root, d); err != nil {
+			report.Left = append(report.Left, "directory "+filepath.Join(b.path, d))
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
