@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -199,5 +200,52 @@ func TestWrongPages(t *testing.T) {
 		damaged = bytes.Clone(file)
 		clear(page(damaged, i)[512*(1+rnd.IntN(7)):])
 		survive(t, path, damaged, want, fmt.Sprintf("the end of page %d is zero", i))
+	}
+}
+
+// What can be made good without losing anything is, and is logged.
+func TestRepairs(t *testing.T) {
+	t.Parallel()
+	file, want := sample(t, 150)
+	for name, test := range map[string]struct {
+		spoil func(b []byte)
+		says  string
+	}{
+		"index entries renamed": {func(b []byte) {
+			for at := bytes.Index(b, []byte("sandbox\x00host=3\x00sbx-00013")); at >= 0; at = -1 {
+				b[at+len("sandbox\x00host=")] = '2'
+			}
+		}, "tag index"},
+		"both root pages": {func(b []byte) { b[16+20] ^= 8; b[4096+16+50] ^= 1 }, "flipped bit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := bytes.Clone(file)
+			test.spoil(b)
+			if bytes.Equal(b, file) {
+				t.Fatal("nothing was damaged")
+			}
+			path := filepath.Join(t.TempDir(), "db")
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var log strings.Builder
+			for _, says := range []string{test.says, ""} { // the second time there is nothing to say
+				log.Reset()
+				s, err := boltstore.Open(t.Context(), path, boltstore.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := contents(t, s); err != nil || got != want {
+					t.Errorf("it was not made good (%v)", err)
+				}
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+				if !strings.Contains(log.String(), says) || says == "" && log.String() != "" {
+					t.Errorf("the log has %q, want %q", log.String(), says)
+				}
+			}
+		})
 	}
 }

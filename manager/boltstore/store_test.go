@@ -1,6 +1,7 @@
 package boltstore_test
 
 import (
+	"log/slog"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -12,10 +13,22 @@ import (
 
 func TestStore(t *testing.T) {
 	t.Parallel()
+	conform(t, func(path string) (*boltstore.Store, error) { return boltstore.Open(ctx(), path) })
+}
+
+// Where runs of the system cannot be told apart, commits are synced in two steps.
+func TestStoreOnOtherSystems(t *testing.T) {
+	t.Parallel()
+	conform(t, func(path string) (*boltstore.Store, error) {
+		return boltstore.OpenIn(ctx(), path, 0, slog.New(slog.DiscardHandler))
+	})
+}
+
+func conform(t *testing.T, open func(path string) (*boltstore.Store, error)) {
 	var mu sync.Mutex
 	paths := make(map[store.Store]string)
-	open := func(t testing.TB, path string) store.Store {
-		s, err := boltstore.Open(t.Context(), path)
+	opened := func(t testing.TB, path string) store.Store {
+		s, err := open(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -30,7 +43,7 @@ func TestStore(t *testing.T) {
 		return s
 	}
 	storetest.Run(t,
-		func(t testing.TB) store.Store { return open(t, filepath.Join(t.TempDir(), "db")) },
+		func(t testing.TB) store.Store { return opened(t, filepath.Join(t.TempDir(), "db")) },
 		storetest.WithReopen(func(t testing.TB, s store.Store) store.Store {
 			if err := s.(*boltstore.Store).Close(); err != nil {
 				t.Fatal(err)
@@ -38,6 +51,6 @@ func TestStore(t *testing.T) {
 			mu.Lock()
 			path := paths[s]
 			mu.Unlock()
-			return open(t, path)
+			return opened(t, path)
 		}))
 }
