@@ -212,7 +212,7 @@ func TestRepairs(t *testing.T) {
 		says  string
 	}{
 		"index entries renamed": {func(b []byte) {
-			for at := bytes.Index(b, []byte("sandbox\x00host=3\x00sbx-00013")); at >= 0; at = -1 {
+			if at := bytes.Index(b, []byte("sandbox\x00host=3\x00sbx-00013")); at >= 0 {
 				b[at+len("sandbox\x00host=")] = '2'
 			}
 		}, "tag index"},
