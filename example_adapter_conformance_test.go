@@ -8,6 +8,8 @@ import (
 	"github.com/sand-boxer/sandboxer/adapters/adaptertest"
 )
 
+// docs:begin conformance
+
 // TestExampleAdapterConforms: what the adapter author's guide shows keeps the rules that it explains.
 func TestExampleAdapterConforms(t *testing.T) {
 	backend := &shed{boxes: map[string]box{}}
@@ -22,3 +24,5 @@ func TestExampleAdapterConforms(t *testing.T) {
 		Within: 10 * time.Second,
 	})
 }
+
+// docs:end

@@ -252,7 +252,9 @@ func (x *shedExtension) MeterActual(ctx context.Context, t sandboxer.Target) (sa
 func Example_adapter() {
 	ctx := context.Background()
 	backend := &shed{boxes: map[string]box{}}
+	// docs:begin use
 	reg, err := registry.New(registry.WithAdapters(ShedAdapter(backend)))
+	// docs:end
 	if err != nil {
 		fmt.Println(err)
 		return

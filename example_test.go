@@ -47,6 +47,20 @@ func ExampleRefused() {
 	// "" refused=false
 }
 
+// A look-up that cannot know yet says so, and when to ask again.
+func ExampleError() {
+	find := func() error {
+		// docs:begin unknown
+		return &sandboxer.Error{Code: sandboxer.Unknown, RetryAfter: 5 * time.Second,
+			Err: errors.New("the request may still be running at the backend")}
+		// docs:end
+	}
+	err := find()
+	fmt.Println(errors.Is(err, sandboxer.NotFound), errors.Is(err, sandboxer.Unknown), sandboxer.RetryAfterOf(err))
+	// Output:
+	// false true 5s
+}
+
 // An adapter declares its inputs as a struct; defaults are set before.
 func ExampleInputs_Decode() {
 	type inputs struct {

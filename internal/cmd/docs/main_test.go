@@ -4,12 +4,16 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/all"
+	"github.com/sand-boxer/sandboxer/registry"
 )
 
 const root = "../../.."
@@ -35,6 +39,46 @@ func TestUpToDate(t *testing.T) {
 		}
 		if !strings.Contains(text, "<!-- /") {
 			t.Errorf("%s has no generated part left: were its marks removed?", name)
+		}
+	}
+}
+
+var (
+	document = regexp.MustCompile("(?s)```yaml\n# ([a-z]+/[^\n]+)\n(.*?)```")
+	goBlock  = regexp.MustCompile("(?s)(<!-- code: [^\n]*\n)?```go\n")
+)
+
+// TestYAMLLoads: the manifests and profiles that the README shows are read by the registry.
+func TestYAMLLoads(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := fstest.MapFS{}
+	for _, m := range document.FindAllStringSubmatch(string(text), -1) {
+		files[m[1]] = &fstest.MapFile{Data: []byte(m[2])}
+	}
+	if len(files) < 2 {
+		t.Fatalf("the README shows %d documents with their paths, want a manifest and a profile", len(files))
+	}
+	if _, err := registry.New(registry.WithAdapters(all.Adapters()...), registry.WithFS(files)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestGoComesFromCode: no Go in the documents that nothing compiles.
+func TestGoComesFromCode(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"README.md", "docs/extension-sdk.md"} {
+		text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range goBlock.FindAllStringSubmatchIndex(string(text), -1) {
+			if m[2] < 0 {
+				t.Errorf("%s:%d: a block of Go that is not taken from a file", name, 1+strings.Count(string(text)[:m[0]], "\n"))
+			}
 		}
 	}
 }
