@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
@@ -163,7 +162,7 @@ func execBreakages() []breakage {
 				if running.Add(1) > 1 {
 					return sandboxer.ExecResult{}, sandboxer.Refused(sandboxer.ResourceExhausted, errors.New("busy"))
 				}
-				time.Sleep(10 * time.Millisecond)
+				<-time.After(10 * time.Millisecond)
 				return next(ctx, t, r)
 			})(ext)
 		},
@@ -218,7 +217,7 @@ func execBreakages() []breakage {
 		wrap: execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
 			res, err := next(ctx, t, r)
 			if err != nil {
-				time.Sleep(5 * time.Second)
+				<-time.After(5 * time.Second)
 			}
 			return res, err
 		}),
@@ -392,76 +391,4 @@ func (c changing) Read(p []byte) (int, error) {
 
 func breakages() []breakage {
 	return slices.Concat(lifecycleBreakages(), execBreakages(), fileBreakages(), otherBreakages())
-}
-
-// TestBentExtensions breaks rules with wrappers around the fake.
-func TestBentExtensions(t *testing.T) {
-	t.Parallel()
-	for _, broken := range breakages() {
-		t.Run(broken.what, func(t *testing.T) {
-			t.Parallel()
-			b := fake.New()
-			b.Behave(broken.behaviour)
-			b.Break(broken.quirks...)
-			cfg := onFake(b, broken.caps...)
-			cfg.Within = time.Second
-			cfg.Adapter = func(testing.TB) sandboxer.Adapter {
-				a := b.Adapter(broken.caps...)
-				if broken.adapt != nil {
-					broken.adapt(&a)
-				}
-				if broken.wrap != nil {
-					build := a.New
-					a.New = func(ctx context.Context, s sandboxer.Settings) (sandboxer.Extension, error) {
-						ext, err := build(ctx, s)
-						if err != nil {
-							return nil, err
-						}
-						return broken.wrap(ext), nil
-					}
-				}
-				return a
-			}
-			expectFailures(t, judge(t, cfg, broken.checks...), broken.what)
-		})
-	}
-}
-
-func expectFailures(t *testing.T, got map[string]verdict, although string) {
-	t.Helper()
-	for name, v := range got {
-		if !v.failed {
-			t.Errorf("%s passed, although %s", name, although)
-		} else if !strings.Contains(v.said, "\trule: ") || !strings.Contains(v.said, "\twhy:  ") {
-			t.Errorf("%s says neither which rule was broken nor why there is one:\n%s", name, v.said)
-		}
-	}
-}
-
-// TestEveryCheckCanFail: a check that nothing makes fail proves nothing.
-func TestEveryCheckCanFail(t *testing.T) {
-	t.Parallel()
-	shown := map[string]bool{"end/no-goroutine": true} // by TestRunReports
-	for _, r := range rules {
-		for _, name := range r.checks {
-			shown[name] = true
-		}
-	}
-	for _, b := range breakages() {
-		for _, name := range b.checks {
-			shown[name] = true
-		}
-	}
-	seen := map[string]bool{}
-	for _, c := range slices.Concat(checks(), endChecks()) {
-		switch {
-		case seen[c.name]:
-			t.Errorf("two checks are called %s", c.name)
-		case c.rule == "" || c.why == "" || strings.Count(c.name, "/") != 1:
-			t.Errorf("%s has no rule, no reason, or a name without a group", c.name)
-		case !shown[c.name]:
-			t.Errorf("nothing shows that %s can fail", c.name)
-		}
-		seen[c.name] = true
-	}
 }

@@ -52,10 +52,7 @@ func (t *trial) create(req sandboxer.CreateRequest) (*box, error) {
 		return nil, err
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), t.s.cfg.Within)
-		defer cancel()
-		rep, err := b.sb.Teardown(ctx)
-		t.s.note("Teardown", rep)
+		_, err := do(t, "Sandbox.Teardown", b.sb.Teardown)
 		if err != nil && !t.Failed() {
 			t.Errorf("tearing %s down failed: %v", b.id, err)
 		}

@@ -5,7 +5,9 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -165,4 +167,76 @@ func quirks(t *testing.T) []fake.Quirk {
 		t.Fatalf("only %d quirks were found", len(out))
 	}
 	return out
+}
+
+// TestBentExtensions breaks rules with wrappers around the fake.
+func TestBentExtensions(t *testing.T) {
+	t.Parallel()
+	for _, broken := range breakages() {
+		t.Run(broken.what, func(t *testing.T) {
+			t.Parallel()
+			b := fake.New()
+			b.Behave(broken.behaviour)
+			b.Break(broken.quirks...)
+			cfg := onFake(b, broken.caps...)
+			cfg.Within = time.Second
+			cfg.Adapter = func(testing.TB) sandboxer.Adapter {
+				a := b.Adapter(broken.caps...)
+				if broken.adapt != nil {
+					broken.adapt(&a)
+				}
+				if broken.wrap != nil {
+					build := a.New
+					a.New = func(ctx context.Context, s sandboxer.Settings) (sandboxer.Extension, error) {
+						ext, err := build(ctx, s)
+						if err != nil {
+							return nil, err
+						}
+						return broken.wrap(ext), nil
+					}
+				}
+				return a
+			}
+			expectFailures(t, judge(t, cfg, broken.checks...), broken.what)
+		})
+	}
+}
+
+func expectFailures(t *testing.T, got map[string]verdict, although string) {
+	t.Helper()
+	for name, v := range got {
+		if !v.failed {
+			t.Errorf("%s passed, although %s", name, although)
+		} else if !strings.Contains(v.said, "\trule: ") || !strings.Contains(v.said, "\twhy:  ") {
+			t.Errorf("%s says neither which rule was broken nor why there is one:\n%s", name, v.said)
+		}
+	}
+}
+
+// TestEveryCheckCanFail: a check that nothing makes fail proves nothing.
+func TestEveryCheckCanFail(t *testing.T) {
+	t.Parallel()
+	shown := map[string]bool{"end/no-goroutine": true} // by TestRunReports
+	for _, r := range rules {
+		for _, name := range r.checks {
+			shown[name] = true
+		}
+	}
+	for _, b := range breakages() {
+		for _, name := range b.checks {
+			shown[name] = true
+		}
+	}
+	seen := map[string]bool{}
+	for _, c := range slices.Concat(checks(), endChecks()) {
+		switch {
+		case seen[c.name]:
+			t.Errorf("two checks are called %s", c.name)
+		case c.rule == "" || c.why == "" || strings.Count(c.name, "/") != 1:
+			t.Errorf("%s has no rule, no reason, or a name without a group", c.name)
+		case !shown[c.name]:
+			t.Errorf("nothing shows that %s can fail", c.name)
+		}
+		seen[c.name] = true
+	}
 }
