@@ -191,7 +191,7 @@ func (m *Manager) existing(ctx context.Context, id sandboxer.ID, q asked) (*reco
 	}
 	switch r.State {
 	case sandboxer.StateReady, sandboxer.StatePaused:
-		if d, ok := m.doomOf(id); ok {
+		if d, ok := m.doomOf(string(id)); ok {
 			r.State, r.Reason = sandboxer.StateTearingDown, d.cause.Error()
 			return nil, nil, wrap("create", r, m.busy(r))
 		}

@@ -33,17 +33,25 @@ func (s *Sandbox) Expose(ctx context.Context, port int) (e sandboxer.Endpoint, e
 		})
 		return e, err
 	}
-	err = use(ctx, s, sandboxer.OpExpose, sandboxer.CapDial, func(context.Context, sandboxer.Dialer, sandboxer.Target) (err error) {
-		e, err = s.forward(port)
+	err = use(ctx, s, sandboxer.OpExpose, sandboxer.CapDial, func(ctx context.Context, _ sandboxer.Dialer, _ sandboxer.Target) (err error) {
+		e, err = s.forward(ctx, port)
 		return err
 	})
 	return e, err
 }
 
-func (s *Sandbox) forward(port int) (sandboxer.Endpoint, error) {
+// forward begins a forward, or finds the one that there is. ctx is the call's: whoever ends the forwards of a sandbox, or
+// all of them, has ended it before.
+func (s *Sandbox) forward(ctx context.Context, port int) (sandboxer.Endpoint, error) {
 	m := s.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return sandboxer.Endpoint{}, sandboxer.Refused(sandboxer.CodeOf(ctx.Err()), context.Cause(ctx))
+	case m.closed:
+		return sandboxer.Endpoint{}, sandboxer.Refused(sandboxer.CodeOf(errClosed), errClosed)
+	}
 	f := m.forwards[s.id][port]
 	if f == nil {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")

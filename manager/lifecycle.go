@@ -335,7 +335,7 @@ func (m *Manager) retry(id string) {
 	case sandboxer.StateTearingDown, sandboxer.StateProvisioning, sandboxer.StateUnknown:
 		err = m.settleOne(ctx, r, because{sandboxer.Unavailable, "the store failed while it was being created"})
 	case sandboxer.StateReady, sandboxer.StatePaused:
-		if d, ok := m.doomOf(r.ID); ok {
+		if d, ok := m.doomOf(id); ok {
 			if d.never {
 				r.ReadyAt, r.Reach = time.Time{}, nil
 			}

@@ -31,7 +31,7 @@ type Manager struct {
 	forwards map[sandboxer.ID]map[int]*forward
 	inUse    map[string]int // snapshots that are being restored or sent
 	looks    map[look]bool
-	doomed   map[sandboxer.ID]doom
+	doomed   map[string]doom
 
 	recipes     sync.Map // of profiles as they stand, see creation.recipe
 	recipeCount atomic.Int64
@@ -60,7 +60,7 @@ func New(ctx context.Context, cfg Config) (*Manager, error) {
 		flights: map[sandboxer.ID]*flight{}, locks: map[string]*lock{},
 		uses:     map[sandboxer.ID]map[*context.CancelCauseFunc]struct{}{},
 		forwards: map[sandboxer.ID]map[int]*forward{}, inUse: map[string]int{},
-		looks: map[look]bool{}, doomed: map[sandboxer.ID]doom{},
+		looks: map[look]bool{}, doomed: map[string]doom{},
 		events: newBroadcast(),
 	}
 	for _, h := range cfg.Hosts {

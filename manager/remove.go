@@ -26,7 +26,7 @@ func (m *Manager) remove(ctx context.Context, r *record, a *attempt, cause error
 			return nil, errRaced
 		}
 		// The intent stands in the store as it was; removing can only stop spending.
-		m.remember(r.ID, doom{cause: because{r.CauseCode, r.Cause}, never: r.ReadyAt.IsZero()})
+		m.rememberDoom(string(r.ID), doom{cause: because{r.CauseCode, r.Cause}, never: r.ReadyAt.IsZero()})
 		m.cfg.Logger.ErrorContext(ctx, "the store does not take that a sandbox is torn down", "sandbox", r.ID, "error", err)
 	}
 	m.endUses(r.ID)

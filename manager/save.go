@@ -34,7 +34,7 @@ func (m *Manager) save(ctx context.Context, point string, r *record, extra ...st
 		return err
 	}
 	if r.State == sandboxer.StateTearingDown || r.ended() {
-		m.forgetDoom(r.ID)
+		m.forgetDoom(string(r.ID))
 	}
 	if r.saved != r.State {
 		m.publish(r)
@@ -147,28 +147,28 @@ type look struct {
 // lookAfter is how long a store that fails is left alone, for one record and at least.
 const lookAfter = 5 * time.Second
 
-// doom is why a sandbox is being removed while the store does not take that: until then its record says that it is ready.
+// doom is why a sandbox or a snapshot is being removed while the store does not take that: until then its record says that
+// it is ready. It is kept under the name of the lock.
 type doom struct {
 	cause error
 	never bool // nobody was given it: it ends as failed
 }
 
-// remember notes the doom of a sandbox until its record says so.
-func (m *Manager) remember(id sandboxer.ID, d doom) {
+func (m *Manager) rememberDoom(name string, d doom) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.doomed[id] = d
+	m.doomed[name] = d
 }
 
-func (m *Manager) forgetDoom(id sandboxer.ID) {
+func (m *Manager) forgetDoom(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.doomed, id)
+	delete(m.doomed, name)
 }
 
-func (m *Manager) doomOf(id sandboxer.ID) (d doom, doomed bool) {
+func (m *Manager) doomOf(name string) (d doom, doomed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	d, doomed = m.doomed[id]
+	d, doomed = m.doomed[name]
 	return d, doomed
 }

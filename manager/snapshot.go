@@ -112,7 +112,8 @@ func (m *Manager) keepSnapshot(ctx context.Context, r *snapshotRecord, got sandb
 	}
 	if err := m.saveSnapshot(ctx, "snapshot-ready", r); err != nil {
 		r.Snap = before
-		return err
+		// No refusal, whatever the store says: the snapshot is there.
+		return sandboxer.Mark(sandboxer.CodeOf(err), fmt.Errorf("the snapshot was taken, but that could not be stored: %w", err))
 	}
 	return nil
 }
@@ -139,8 +140,10 @@ func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 	if r.Snap.Status != sandboxer.SnapshotDeleting {
 		r.Snap.Status = sandboxer.SnapshotDeleting
 		if err := m.saveSnapshot(ctx, "snapshot-deleting", r); err != nil {
+			m.rememberDoom(snapshotLock(r.Snap.ID), doom{})
 			return err
 		}
+		m.forgetDoom(snapshotLock(r.Snap.ID))
 	}
 	err := m.deleteAtBackend(ctx, r)
 	if err == nil {
@@ -206,7 +209,8 @@ func (m *Manager) snapshotDue(id string) {
 		m.unreadable(jobSnapshot, id, err)
 		return
 	}
-	expired := !r.Snap.ExpiresAt.IsZero() && !now().Before(r.Snap.ExpiresAt)
+	_, doomed := m.doomOf(snapshotLock(id))
+	expired := doomed || !r.Snap.ExpiresAt.IsZero() && !now().Before(r.Snap.ExpiresAt)
 	retry := r.Snap.Status != sandboxer.SnapshotReady && !now().Before(r.NextTry) // nobody else works on it
 	if !retry && (r.Snap.Status != sandboxer.SnapshotReady || !expired) {
 		return
