@@ -20,8 +20,8 @@ import (
 
 // TestHistories runs random creates, gets, extensions, snapshots and teardowns of a few IDs from many goroutines, some of
 // them cancelled in the middle, and checks that each history could have happened one call after the other. It was seen to
-// fail when Create looks only at the flights of its own process and not at the record, when Teardown does not take the
-// sandbox's lock, and when another request under a known ID is given its sandbox.
+// fail when another request under a known ID is given its sandbox, when Teardown does not take the sandbox's lock, and when a
+// request that is being looked up takes the ID from the one that it belongs to.
 func TestHistories(t *testing.T) {
 	t.Parallel()
 	for round := range 12 {
