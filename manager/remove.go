@@ -213,7 +213,7 @@ const verifyTries = 4
 // verifyAbsent makes sure that a call whose reply was lost has made nothing, nor ever will.
 func (m *Manager) verifyAbsent(ctx context.Context, f sandboxer.Finder, x *extension, r *record, a *attempt, host sandboxer.Host, keys *keyWatch) error {
 	for range verifyTries {
-		h, err := m.find(ctx, f, r, a, host)
+		h, err := m.find(ctx, f, r, a, host, keys)
 		if errors.Is(err, sandboxer.NotFound) {
 			return nil
 		}

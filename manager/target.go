@@ -71,9 +71,11 @@ func (m *Manager) readyTimeout(p sandboxer.Profile) time.Duration {
 	return m.cfg.ReadyTimeout
 }
 
-// find asks a Finder for what a Provision of attempt a, begun at a.Since, may have made.
-func (m *Manager) find(ctx context.Context, f sandboxer.Finder, r *record, a *attempt, h sandboxer.Host) (found sandboxer.Handle, err error) {
+// find asks a Finder for what a Provision of attempt a, begun at a.Since, may have made. What it does not see with another
+// key than keys was made for may exist.
+func (m *Manager) find(ctx context.Context, f sandboxer.Finder, r *record, a *attempt, h sandboxer.Host, keys *keyWatch) (found sandboxer.Handle, err error) {
 	req := m.provisionRequest(r, a, h)
+	req.Secret = keys.secret
 	since := a.Since
 	if since.IsZero() {
 		since = a.StartedAt

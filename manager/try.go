@@ -216,11 +216,12 @@ func (t *try) settle(ctx context.Context, begun time.Time, cause error) (found s
 	ctx, cancel := context.WithTimeout(ctx, t.c.m.readyTimeout(t.a.Recipe.Profile))
 	defer cancel()
 	for tries := 0; ctx.Err() == nil; tries++ {
-		h, err := t.c.m.find(ctx, finder, t.c.r, t.a, t.host)
+		keys := t.c.m.watchKey(t.a.Extension, t.a.Payer)
+		h, err := t.c.m.find(ctx, finder, t.c.r, t.a, t.host, keys)
 		switch {
 		case err == nil && t.checkHandle(h) == nil:
 			return h, false
-		case errors.Is(err, sandboxer.NotFound):
+		case errors.Is(err, sandboxer.NotFound) && !keys.usedForeignKey():
 			t.a.Since = time.Time{}
 			return sandboxer.Handle{}, true
 		}
