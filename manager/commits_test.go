@@ -176,6 +176,7 @@ func TestTeardownCommits(t *testing.T) {
 
 // TestOrphan: a removal that fails is shown with its reason, tries and next try, and tried again with growing pauses until
 // it succeeds.
+// It was seen to fail when a failed removal is not scheduled again.
 func TestOrphan(t *testing.T) {
 	simulate(t, func(t *testing.T) {
 		w := newWorld(t)

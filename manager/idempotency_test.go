@@ -15,6 +15,7 @@ import (
 )
 
 // TestJoin: however many callers send the same request under one ID, one sandbox is made, and all get it.
+// It was seen to fail when a second caller does not get the flight that is under way.
 func TestJoin(t *testing.T) {
 	simulate(t, func(t *testing.T) {
 		w := newWorld(t)
