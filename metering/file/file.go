@@ -73,9 +73,9 @@ func (e *Exporter) Export(ctx context.Context, rs []metering.Record) error {
 		return err
 	}
 	var out []byte
-	var fresh []string
+	fresh := map[string]bool{}
 	for _, r := range rs {
-		if e.seen[r.Key] {
+		if e.seen[r.Key] || fresh[r.Key] {
 			continue
 		}
 		line, err := json.Marshal(r)
@@ -83,7 +83,7 @@ func (e *Exporter) Export(ctx context.Context, rs []metering.Record) error {
 			return err
 		}
 		out = append(append(out, line...), '\n')
-		fresh = append(fresh, r.Key)
+		fresh[r.Key] = true
 	}
 	if _, err := e.f.Write(out); err != nil {
 		return errors.Join(err, e.rewind(end))
@@ -91,7 +91,7 @@ func (e *Exporter) Export(ctx context.Context, rs []metering.Record) error {
 	if err := e.f.Sync(); err != nil {
 		return errors.Join(err, e.rewind(end))
 	}
-	for _, k := range fresh {
+	for k := range fresh {
 		e.seen[k] = true
 	}
 	return nil
