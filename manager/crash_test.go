@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -204,6 +205,7 @@ func TestCrashAnywhere(t *testing.T) {
 func tell(t *testing.T, caps []sandboxer.Capability, dies int) (steps int) {
 	w := newWorld(t, caps...).withHosts(sandboxer.Host{ID: "h1", MaxSandboxes: 3}, sandboxer.Host{ID: "h2", MaxSandboxes: 2})
 	w.backend.Fail(fake.Fault{Op: sandboxer.OpWaitReady, Host: "h1", Times: 1, Err: sandboxer.Mark(sandboxer.Unavailable, errLost)})
+	x := w.metered()
 	p := &process{dies: dies}
 	m := w.start(p)
 	if err := story(m); err != nil && dies == 0 {
@@ -233,5 +235,24 @@ func tell(t *testing.T, caps []sandboxer.Capability, dies int) (steps int) {
 	if n := w.slots(); n != 0 {
 		t.Errorf("%d slots are still taken", n)
 	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	if slices.Contains(caps, sandboxer.CapMeter) {
+		if diff := cmp.Diff(w.everMade(), x.keys(), cmpEmpty); diff != "" {
+			t.Errorf("made, and billed (-made +billed):\n%s", diff)
+		}
+	}
 	return steps
+}
+
+// everMade are the keys of the bills of everything that ever existed at the backend.
+func (w *world) everMade() []string {
+	made := map[string]bool{}
+	for _, c := range w.backend.Calls() {
+		if (c.Op == sandboxer.OpProvision || c.Op == sandboxer.OpRestore) && c.Err == nil {
+			made[c.Name+"/1"] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(made))
 }
