@@ -24,9 +24,6 @@ fuzz-short: ## every fuzz target for ten seconds; FUZZTIME=1m make fuzz-short fo
 soak: ## random work, kills and faults for ten minutes, and then the count of what was left; SOAK=1h make soak for longer
 	SANDBOXER_SOAK=$${SOAK:-10m} go test -count=1 -v -timeout 0 -run '^TestSoak$$' ./manager/crashtest
 
-soak: ## callers, random kills and random faults for ten minutes; SOAK=8h make soak for longer
-	SANDBOXER_SOAK=$${SOAK:-10m} go test -race -count=1 -timeout=0 -v -run='^TestSoak$$' ./manager/crashtest
-
 cross: ## build for linux, darwin and windows on amd64 and arm64
 	bash scripts/cross.sh
 
