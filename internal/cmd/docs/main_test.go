@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -75,9 +76,9 @@ func TestGoComesFromCode(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range goBlock.FindAllStringSubmatchIndex(string(text), -1) {
+		for _, m := range goBlock.FindAllSubmatchIndex(text, -1) {
 			if m[2] < 0 {
-				t.Errorf("%s:%d: a block of Go that is not taken from a file", name, 1+strings.Count(string(text)[:m[0]], "\n"))
+				t.Errorf("%s:%d: a block of Go that is not taken from a file", name, 1+bytes.Count(text[:m[0]], []byte("\n")))
 			}
 		}
 	}
