@@ -160,7 +160,6 @@ func idle(b *testing.B, n int) {
 	if err := m.Close(); err != nil { // the sandboxes live on; a new Manager holds what it needs of them and no more
 		b.Fatal(err)
 	}
-	m = nil
 	base := heap()
 	begun = time.Now()
 	m, err = manager.New(b.Context(), cfg)

@@ -48,7 +48,7 @@ func TestRetry(t *testing.T) {
 				if got := sandboxer.RetryAfterOf(err); got != c.hint {
 					t.Errorf("RetryAfter %v, want the backend's %v", got, c.hint)
 				}
-				if waits := time.Duration(c.calls - 1); took < waits*c.hint || took > waits*(c.hint+800*time.Millisecond) {
+				if waits := c.calls - 1; took < time.Duration(waits)*c.hint || took > time.Duration(waits)*(c.hint+800*time.Millisecond) {
 					t.Errorf("took %v", took)
 				}
 				w.wantLive()

@@ -52,7 +52,7 @@ func (t *try) run(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	if ctx.Err() == nil && context.Cause(within) == errSlow {
+	if ctx.Err() == nil && errors.Is(context.Cause(within), errSlow) {
 		err = errSlow
 	}
 	if ctx.Err() != nil {
@@ -245,7 +245,7 @@ func (t *try) waitReady(ctx context.Context) (reach sandboxer.Reachability, err 
 		return err
 	})
 	if err != nil && ctx.Err() != nil && errors.Is(context.Cause(ctx), sandboxer.DeadlineExceeded) {
-		err = sandboxer.Mark(sandboxer.DeadlineExceeded, fmt.Errorf("%w (%v)", late, err))
+		err = sandboxer.Mark(sandboxer.DeadlineExceeded, fmt.Errorf("%w (%w)", late, err))
 	}
 	return reach, err
 }
