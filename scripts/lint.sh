@@ -3,12 +3,17 @@
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 
+CHECK= # process id of the running check, which ends with this script
+trap '[ -z "$CHECK" ] || kill -TERM "$CHECK" 2>/dev/null; exit 143' INT TERM HUP
+
 failed=()
 check() {
 	local name=$1 begin=$SECONDS
 	shift
 	say "$name"
-	if "$@"; then
+	"$@" &
+	CHECK=$!
+	if wait "$CHECK"; then
 		echo "ok, $((SECONDS - begin)) s"
 	else
 		failed+=("$name")
