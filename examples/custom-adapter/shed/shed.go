@@ -44,8 +44,8 @@ func (s *shed) Provision(ctx context.Context, req *sandboxer.ProvisionRequest) (
 	} else if err == nil {
 		return req.Handle(1, req.Name)
 	}
-	text, _ := json.Marshal(req.Labels) // strings always encode
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+	text, err := json.Marshal(req.Labels)
+	if err = errors.Join(err, os.MkdirAll(s.dir, 0o700)); err != nil {
 		return sandboxer.Handle{}, sandboxer.Refused(sandboxer.Internal, err)
 	}
 	aside, err := os.MkdirTemp(s.dir, ".new-")
