@@ -278,7 +278,7 @@ func (m *Manager) arm(r *record) {
 		r.armed = r.ExpiresAt
 		m.sched.add(r.ExpiresAt.Add(spread(time.Until(r.ExpiresAt))), jobExpire, string(r.ID))
 	case sandboxer.StateOrphaned:
-		m.sched.add(r.NextTry, jobRetry, string(r.ID))
+		m.retries.add(r.NextTry, jobRetry, string(r.ID))
 	}
 }
 

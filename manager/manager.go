@@ -36,9 +36,10 @@ type Manager struct {
 	recipes     sync.Map // of profiles as they stand, see creation.recipe
 	recipeCount atomic.Int64
 
-	sched  *schedule
-	events *broadcast
-	report RecoveryReport
+	sched   *schedule // what is due at its time
+	retries *schedule // what did not succeed: it may be much, and take long, and keeps nothing else waiting
+	events  *broadcast
+	report  RecoveryReport
 }
 
 // New validates cfg, builds the extensions, checks what profiles require of them, and settles what a crash left: every
@@ -67,7 +68,7 @@ func New(ctx context.Context, cfg Config) (*Manager, error) {
 		m.hosts[h.ID] = h
 	}
 	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	m.sched = newSchedule(&m.work, m.due)
+	m.sched, m.retries = newSchedule(&m.work, m.due), newSchedule(&m.work, m.due)
 	if err := m.buildExtensions(ctx); err != nil {
 		m.cancel()
 		return nil, errors.Join(wrap("new manager", nil, err), m.closeExtensions())
@@ -170,6 +171,7 @@ var errClosed = sandboxer.Mark(sandboxer.Canceled, errors.New("the manager was c
 func (m *Manager) stop() {
 	m.cancel()
 	m.sched.stop()
+	m.retries.stop()
 	m.closeForwards()
 	m.work.Wait()
 	m.events.close()

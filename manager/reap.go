@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
-	"github.com/sand-boxer/sandboxer/manager/store"
 )
 
 // ReapOptions narrows or widens a reap.
@@ -50,7 +50,7 @@ func (m *Manager) Reap(ctx context.Context, o ReapOptions) (ReapReport, error) {
 		return ReapReport{}, wrap("reap", nil, err)
 	}
 	defer done()
-	rp := &reaper{m: m, o: o, owners: []string{m.owner}}
+	rp := &reaper{m: m, o: o, owners: []string{m.owner}, seen: map[string]bool{}, silent: map[spot]bool{}}
 	for _, id := range o.FormerStores {
 		rp.owners = append(rp.owners, ownerLabel(m.cfg.Owner, id))
 	}
@@ -62,8 +62,12 @@ type reaper struct {
 	m      *Manager
 	o      ReapOptions
 	owners []string
+
+	mu     sync.Mutex // guards what follows
 	report ReapReport
 	errs   []error
+	seen   map[string]bool // names that a listing showed
+	silent map[spot]bool   // where a listing failed: nobody is asked there again
 }
 
 // account is one view of a backend: a host, or whose key it is looked at with.
@@ -78,18 +82,42 @@ func (rp *reaper) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	seen := map[string]bool{} // names that a listing showed
+	backends := newBySpot(1)
 	for _, a := range accounts {
-		rp.instances(ctx, a, seen)
-		rp.snapshots(ctx, a)
+		backends.add(a.spot(), func(ctx context.Context) error {
+			rp.instances(ctx, a)
+			rp.snapshots(ctx, a)
+			return nil
+		})
 	}
-	if err := rp.records(ctx, seen); err != nil {
+	_ = backends.run(ctx) // what went wrong is in the report
+	if err := rp.records(ctx); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
 		rp.errs = append(rp.errs, context.Cause(ctx))
 	}
+	for _, list := range [][]Reaped{rp.report.Expired, rp.report.Orphaned, rp.report.Lost, rp.report.Snapshots} {
+		slices.SortFunc(list, byName)
+	}
+	slices.Sort(rp.report.Incomplete)
 	return errors.Join(rp.errs...)
+}
+
+func (a account) spot() spot { return spot{a.x.id, a.host.ID} }
+
+// failed notes an error beside the report.
+func (rp *reaper) failed(err error) {
+	rp.mu.Lock()
+	defer rp.mu.Unlock()
+	rp.errs = append(rp.errs, err)
+}
+
+// add notes one thing that was dealt with in a list of the report.
+func (rp *reaper) add(list *[]Reaped, r Reaped) {
+	rp.mu.Lock()
+	defer rp.mu.Unlock()
+	*list = append(*list, r)
 }
 
 // accounts finds every place where something of this Manager may be: all hosts, and the keys of all payers on record.
@@ -153,19 +181,47 @@ func (rp *reaper) query(a account, owner string) sandboxer.ListQuery {
 }
 
 func (rp *reaper) incomplete(a account, what string, err error) {
+	rp.mu.Lock()
 	rp.report.Incomplete = append(rp.report.Incomplete, fmt.Sprintf("%s of %v: %v", what, a, err))
+	rp.silent[a.spot()] = true
+	rp.mu.Unlock()
 	rp.m.cfg.Logger.Warn("a listing is incomplete; nothing is concluded from it", "what", what, "of", a.String(), "error", err)
 }
 
 // instances deals with what a backend lists. The whole listing is read before any record is.
-func (rp *reaper) instances(ctx context.Context, a account, seen map[string]bool) {
+func (rp *reaper) instances(ctx context.Context, a account) {
 	lister, ok := sandboxer.As[sandboxer.Lister](a.x.ext)
 	if !ok {
 		return
 	}
-	var all []sandboxer.Instance
+	all, err := rp.list(ctx, a, lister)
+	if err != nil {
+		rp.incomplete(a, "listing", err)
+		return
+	}
+	for _, in := range all {
+		name := in.Handle.Ref().Name()
+		if in.Labels[sandboxer.LabelName] != name || in.Labels[sandboxer.LabelID] != string(in.Handle.Ref().ID) {
+			continue // not as this library stamps it
+		}
+		rp.mu.Lock()
+		rp.seen[a.x.id+"/"+name] = true
+		rp.mu.Unlock()
+		if err := rp.instance(ctx, a, in); err != nil {
+			rp.failed(fmt.Errorf("%s at %v: %w", name, a, err))
+			if unanswered(err) {
+				return
+			}
+		}
+	}
+}
+
+// list reads everything of rp.owners that a backend shows.
+func (rp *reaper) list(ctx context.Context, a account, lister sandboxer.Lister) (all []sandboxer.Instance, err error) {
 	for _, owner := range rp.owners {
 		err := rp.m.call(ctx, sandboxer.Call{Op: sandboxer.OpList, Extension: a.x.id, Host: a.host.ID}, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, listTimeout)
+			defer cancel()
 			for in, err := range lister.List(ctx, rp.query(a, owner)) {
 				if err != nil {
 					return err
@@ -177,38 +233,23 @@ func (rp *reaper) instances(ctx context.Context, a account, seen map[string]bool
 			return nil
 		})
 		if err != nil {
-			rp.incomplete(a, "listing", err)
-			return
+			return nil, err
 		}
 	}
-	for _, in := range all {
-		name := in.Handle.Ref().Name()
-		if in.Labels[sandboxer.LabelName] != name || in.Labels[sandboxer.LabelID] != string(in.Handle.Ref().ID) {
-			continue // not as this library stamps it
-		}
-		seen[a.x.id+"/"+name] = true
-		rp.instance(ctx, a, in)
-	}
+	return all, nil
 }
 
-func (rp *reaper) instance(ctx context.Context, a account, in sandboxer.Instance) {
+func (rp *reaper) instance(ctx context.Context, a account, in sandboxer.Instance) error {
 	ref := in.Handle.Ref()
 	why, err := rp.unwanted(ctx, in)
-	if err != nil {
-		rp.errs = append(rp.errs, err)
-		return
-	}
-	if why == "" || !rp.old(in.CreatedAt) {
-		return
+	if err != nil || why == "" || !rp.old(in.CreatedAt) {
+		return err
 	}
 	removing, err := rp.stray(ctx, a, in, why)
-	if err != nil {
-		rp.errs = append(rp.errs, fmt.Errorf("%s at %v: %w", ref.Name(), a, err))
+	if err == nil && !removing {
+		rp.add(&rp.report.Orphaned, Reaped{ID: string(ref.ID), Name: ref.Name(), Extension: a.x.id, Host: a.host.ID, Reason: why})
 	}
-	if err != nil || removing {
-		return
-	}
-	rp.report.Orphaned = append(rp.report.Orphaned, Reaped{ID: string(ref.ID), Name: ref.Name(), Extension: a.x.id, Host: a.host.ID, Reason: why})
+	return err
 }
 
 // unwanted says why no record wants an instance; "" where one does.
@@ -257,6 +298,8 @@ func (rp *reaper) snapshots(ctx context.Context, a account) {
 	var all []sandboxer.Snapshot
 	for _, owner := range rp.owners {
 		err := rp.m.call(ctx, sandboxer.Call{Op: sandboxer.OpListSnapshots, Extension: a.x.id, Host: a.host.ID}, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, listTimeout)
+			defer cancel()
 			for s, err := range snapper.ListSnapshots(ctx, rp.query(a, owner)) {
 				if err != nil {
 					return err
@@ -274,7 +317,10 @@ func (rp *reaper) snapshots(ctx context.Context, a account) {
 	}
 	for _, s := range all {
 		if err := rp.snapshot(ctx, a, snapper, s); err != nil {
-			rp.errs = append(rp.errs, fmt.Errorf("snapshot %s at %v: %w", s.ID, a, err))
+			rp.failed(fmt.Errorf("snapshot %s at %v: %w", s.ID, a, err))
+			if unanswered(err) {
+				return
+			}
 		}
 	}
 }
@@ -283,6 +329,8 @@ func (rp *reaper) snapshot(ctx context.Context, a account, snapper sandboxer.Sna
 	if !rp.old(s.CreatedAt) {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, rp.m.cfg.TeardownTimeout)
+	defer cancel()
 	ctx, release, err := rp.m.acquire(ctx, snapshotLock(s.ID))
 	if err != nil {
 		return err
@@ -304,84 +352,6 @@ func (rp *reaper) snapshot(ctx context.Context, a account, snapper sandboxer.Sna
 			return err
 		}
 	}
-	rp.report.Snapshots = append(rp.report.Snapshots, Reaped{ID: s.ID, Name: s.ID, Extension: a.x.id, Host: a.host.ID, Reason: why})
+	rp.add(&rp.report.Snapshots, Reaped{ID: s.ID, Name: s.ID, Extension: a.x.id, Host: a.host.ID, Reason: why})
 	return nil
-}
-
-// records ends those whose time is over or whose resource is gone, and drops those that ended long ago.
-func (rp *reaper) records(ctx context.Context, seen map[string]bool) error {
-	for r, err := range rp.m.records(ctx, Filter{}) {
-		if err != nil {
-			return err
-		}
-		switch {
-		case r.ended():
-			rp.purge(ctx, r)
-		case r.State != sandboxer.StateReady && r.State != sandboxer.StatePaused:
-		case !r.ExpiresAt.IsZero() && now().After(r.ExpiresAt.Add(10*time.Second)): // the schedule was given its chance
-			rp.expired(ctx, r)
-		case !seen[r.current().Extension+"/"+r.current().Name]:
-			rp.lost(ctx, r)
-		}
-	}
-	return nil
-}
-
-func reapedRecord(r *record, why string) Reaped {
-	a := r.current()
-	return Reaped{ID: string(r.ID), Name: a.Name, Extension: a.Extension, Host: a.Host, Reason: why}
-}
-
-func (rp *reaper) expired(ctx context.Context, r *record) {
-	if !rp.o.DryRun {
-		if _, err := rp.m.teardown(ctx, r.ID, because{"", "its time to live was over"}); err != nil {
-			rp.errs = append(rp.errs, err)
-			return
-		}
-	}
-	rp.report.Expired = append(rp.report.Expired, reapedRecord(r, "expired at "+r.ExpiresAt.Format(time.RFC3339)))
-}
-
-// lost looks a sandbox up by name that no listing showed. Absence from a listing alone ends nothing.
-func (rp *reaper) lost(ctx context.Context, r *record) {
-	var gone bool
-	var err error
-	if rp.o.DryRun {
-		var on *subject
-		if on, err = rp.m.subject(r, r.State); err == nil {
-			var state sandboxer.State
-			var known bool
-			state, known, err = rp.m.observe(ctx, on)
-			gone = err == nil && known && state == sandboxer.StateGone
-		}
-	} else {
-		gone, err = rp.m.inspect(ctx, r.ID)
-	}
-	if err != nil {
-		rp.errs = append(rp.errs, fmt.Errorf("%s: %w", r.ID, err))
-	}
-	if gone {
-		rp.report.Lost = append(rp.report.Lost, reapedRecord(r, string(lost.sentence)))
-	}
-}
-
-func (rp *reaper) purge(ctx context.Context, r *record) {
-	if now().Sub(r.EndedAt) <= rp.m.cfg.Keep {
-		return
-	}
-	if !rp.o.DryRun {
-		_, err := rp.m.commit(ctx, "purge", store.Mutation{Do: store.Delete, Key: sandboxKey(r.ID), Expect: r.rev})
-		if err != nil && !errors.Is(err, sandboxer.Aborted) {
-			rp.errs = append(rp.errs, err)
-			return
-		}
-	}
-	rp.report.Purged++
-}
-
-// deliver hands meter records on. What fails is delivered again, by the next call.
-func (m *Manager) deliver(ctx context.Context) {
-	if _, err := m.cfg.Meter.Deliver(ctx, m.cfg.Store); err != nil {
-		m.cfg.Logger.WarnContext(ctx, "meter records could not be delivered; they are kept", "error", err)
-	}
 }

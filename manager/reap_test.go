@@ -308,3 +308,85 @@ func TestReapsByItself(t *testing.T) {
 		}
 	})
 }
+
+// TestOneDeadHost: a host that swallows every packet keeps nobody else waiting: not the reaper of the others, not what is
+// looked at after a restart, and, however many removals hang on it, not the expiry of what is elsewhere.
+func TestOneDeadHost(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t, sandboxer.CapList, sandboxer.CapInspect, sandboxer.CapSnapshot).withHosts(sandboxer.Host{ID: "dead"}, sandboxer.Host{ID: "well"})
+		w.cfg.ReapInterval = 5 * time.Minute
+		p := &process{}
+		m := w.start(p)
+		on := func(id sandboxer.ID, host string, ttl time.Duration) *manager.Sandbox {
+			req := ask(id)
+			req.Host, req.TTL = host, ttl
+			return created(t, m, req)
+		}
+		for range 500 {
+			on("", "dead", time.Minute)
+		}
+		for range 50 {
+			on("", "dead", sandboxer.NoTTL)
+		}
+		on("vanished", "well", sandboxer.NoTTL)
+		on("well", "well", 30*time.Minute)
+		p.kill()
+		w.backend.Vanish("vanished")
+		w.backend.Fail(fake.Fault{Host: "dead", Hang: true})
+		m = w.open()
+		pass(3 * time.Minute)
+		wantState(t, m, "vanished", sandboxer.StateGone)
+		w.backend.Plant("ext.fake", "well", "stray", stamped(owner(t, w.store), "stray"))
+		pass(27*time.Minute - time.Second)
+		wantState(t, m, "well", sandboxer.StateReady)
+		pass(6 * time.Second)
+		wantState(t, m, "well", sandboxer.StateGone)
+		pass(time.Hour)
+		for _, name := range w.backend.Live() {
+			if name == "stray" {
+				t.Error("the stray on the host that is well was not reaped")
+			}
+		}
+	})
+}
+
+// TestRemovedBehindTheListing: what was removed, and billed, after the backend had listed it and before its record was read
+// is no stray: it is not billed a second time.
+func TestRemovedBehindTheListing(t *testing.T) {
+	t.Parallel()
+	for name, caps := range map[string][]sandboxer.Capability{
+		"it can be looked up": {sandboxer.CapList, sandboxer.CapMeter, sandboxer.CapInspect},
+		"it can be listed":    {sandboxer.CapList, sandboxer.CapMeter},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, caps...)
+				x := w.metered()
+				var m *manager.Manager
+				var sb *manager.Sandbox
+				w.cfg.Interceptors = []sandboxer.Interceptor{func(ctx context.Context, c sandboxer.Call, next func(context.Context) error) error {
+					err := next(ctx)
+					if c.Op == sandboxer.OpList && sb != nil {
+						remove := sb
+						sb = nil
+						if _, err := remove.Teardown(context.Background()); err != nil {
+							t.Error(err)
+						}
+					}
+					return err
+				}}
+				m = w.open()
+				gone := created(t, m, ask("a"))
+				pass(30 * time.Minute)
+				sb = gone
+				if r := reap(t, m, manager.ReapOptions{}); len(names(r)) > 0 {
+					t.Errorf("reaped %+v", r)
+				}
+				pass(time.Minute)
+				if diff := cmp.Diff([]string{"a/1"}, x.keys()); diff != "" {
+					t.Errorf("billed (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}

@@ -22,13 +22,13 @@ type RecoveryReport struct {
 // Recovery reports what New found that an earlier Manager had left.
 func (m *Manager) Recovery() RecoveryReport { return m.report }
 
-// settlers is how many unfinished intents are settled at once.
+// settlers is how many unfinished intents are settled at once at each spot.
 const settlers = 16
 
 // recover settles what a crash left. It fails only where the store cannot be read.
 func (m *Manager) recover(ctx context.Context) error {
 	var unfinished []*record
-	var look []sandboxer.ID
+	look := newBySpot(settlers)
 	for sr, err := range m.cfg.Store.Scan(ctx, store.Query{Kind: kindSandbox, Tag: tagLive}) {
 		if err != nil {
 			return fmt.Errorf("the store cannot be read: %w", err)
@@ -43,7 +43,11 @@ func (m *Manager) recover(ctx context.Context) error {
 			r.saved = "" // arm it, whatever was armed in another process
 			m.arm(r)
 			if x := m.extensions[r.current().Extension]; x != nil && x.can(sandboxer.CapInspect) {
-				look = append(look, r.ID)
+				id := r.ID // all that is held of it until its turn comes
+				look.add(r.current().spot(), func(ctx context.Context) error {
+					_, err := m.inspect(ctx, id)
+					return err
+				})
 			}
 		default:
 			unfinished = append(unfinished, r)
@@ -57,7 +61,7 @@ func (m *Manager) recover(ctx context.Context) error {
 	if err := m.recoverSnapshots(ctx, calls); err != nil {
 		return err
 	}
-	if len(look) > 0 {
+	if len(look.work) > 0 {
 		m.work.Go(func() { m.lookAtKept(look) })
 	}
 	return nil
@@ -66,13 +70,10 @@ func (m *Manager) recover(ctx context.Context) error {
 // settleAll tears unfinished intents down. Those that it does not come to before ctx ends go on in the background.
 func (m *Manager) settleAll(ctx context.Context, rs []*record) error {
 	var mu sync.Mutex
-	var group sync.WaitGroup
-	slots := make(chan struct{}, settlers)
 	var fatal error
+	all := newBySpot(settlers)
 	for _, r := range rs {
-		slots <- struct{}{}
-		group.Go(func() {
-			defer func() { <-slots }()
+		all.add(r.current().spot(), func(context.Context) error {
 			err := m.settleOne(ctx, r, because{sandboxer.Aborted, "the process that was creating it ended"})
 			mu.Lock()
 			defer mu.Unlock()
@@ -84,9 +85,10 @@ func (m *Manager) settleAll(ctx context.Context, rs []*record) error {
 			default:
 				fatal = errors.Join(fatal, fmt.Errorf("%s could be neither settled nor stored as orphaned: %w", r.ID, err))
 			}
+			return nil // each is to be stored as what it is, however many do not answer
 		})
 	}
-	group.Wait()
+	_ = all.run(context.WithoutCancel(ctx)) // no error, as above
 	slices.Sort(m.report.Settled)
 	slices.Sort(m.report.Orphaned)
 	return fatal
@@ -140,28 +142,16 @@ func (m *Manager) recoverSnapshots(ctx, calls context.Context) error {
 }
 
 // lookAtKept inspects the sandboxes that were live before, in the background.
-func (m *Manager) lookAtKept(ids []sandboxer.ID) {
-	var group sync.WaitGroup
-	slots := make(chan struct{}, settlers)
-	for _, id := range ids {
-		select {
-		case slots <- struct{}{}:
-		case <-m.ctx.Done():
-			group.Wait()
-			return
-		}
-		group.Go(func() {
-			defer func() { <-slots }()
-			if _, err := m.inspect(m.ctx, id); err != nil && m.ctx.Err() == nil {
-				m.cfg.Logger.Warn("a live sandbox could not be inspected", "sandbox", id, "error", err)
-			}
-		})
+func (m *Manager) lookAtKept(look *bySpot) {
+	if err := look.run(m.ctx); err != nil && m.ctx.Err() == nil {
+		m.cfg.Logger.Warn("live sandboxes could not be inspected", "error", err)
 	}
-	group.Wait()
 }
 
 // inspect looks at one kept sandbox and reports whether it was found lost.
 func (m *Manager) inspect(ctx context.Context, id sandboxer.ID) (lost bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.TeardownTimeout)
+	defer cancel()
 	ctx, release, err := m.acquire(ctx, string(id))
 	if err != nil {
 		return false, err

@@ -128,7 +128,7 @@ func (m *Manager) lookLater(j job, id string) {
 	defer m.mu.Unlock()
 	if !m.looks[look{j, id}] {
 		m.looks[look{j, id}] = true
-		m.sched.add(now().Add(lookAfter+jittered(lookAfter, lookAfter)), j, id)
+		m.retries.add(now().Add(lookAfter+jittered(lookAfter, lookAfter)), j, id)
 	}
 }
 

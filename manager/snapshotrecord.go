@@ -77,7 +77,7 @@ func (m *Manager) saveSnapshot(ctx context.Context, point string, r *snapshotRec
 func (m *Manager) armSnapshot(r *snapshotRecord) {
 	switch {
 	case !r.NextTry.IsZero():
-		m.sched.add(r.NextTry, jobSnapshot, r.Snap.ID)
+		m.retries.add(r.NextTry, jobSnapshot, r.Snap.ID)
 	case r.Snap.Status == sandboxer.SnapshotReady && !r.Snap.ExpiresAt.IsZero():
 		m.sched.add(r.Snap.ExpiresAt, jobSnapshot, r.Snap.ID)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/sand-boxer/sandboxer"
@@ -39,12 +40,31 @@ func (rp *reaper) stray(ctx context.Context, a account, in sandboxer.Instance, w
 	case !r.ended():
 		return true, nil
 	}
+	if there, err := rp.still(ctx, a, in, r); err != nil || !there {
+		return true, err
+	}
 	if rp.o.DryRun {
 		return false, nil
 	}
 	ctx, cancel := m.detach(ctx)
 	defer cancel()
 	return false, m.end(ctx, r, because{sandboxer.NotFound, "found by the reaper: " + why})
+}
+
+// still reports whether an instance that was listed is there now that nobody else works on it: it may have been removed,
+// and billed, since.
+func (rp *reaper) still(ctx context.Context, a account, in sandboxer.Instance, r *record) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, rp.m.cfg.TeardownTimeout)
+	defer cancel()
+	if a.x.can(sandboxer.CapInspect) {
+		state, known, err := rp.m.observe(ctx, &subject{r: r, a: r.current(), x: a.x, target: rp.m.target(r, r.current(), a.host, nil)})
+		return !known || state != sandboxer.StateGone, err
+	}
+	lister, _ := sandboxer.As[sandboxer.Lister](a.x.ext) // it was listed
+	all, err := rp.list(ctx, a, lister)
+	return slices.ContainsFunc(all, func(now sandboxer.Instance) bool {
+		return now.Handle == in.Handle && now.CreatedAt.Equal(in.CreatedAt)
+	}), err
 }
 
 // strayID is the same for the same resource, so that two reaps make one record of it.

@@ -1,0 +1,72 @@
+package manager
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// spot is what answers, or does not, for itself: an extension, or one of its hosts.
+type spot struct{ extension, host string }
+
+func (a *attempt) spot() spot { return spot{a.Extension, a.Host} }
+
+// bySpot collects work that waits for backends. Spots are worked on beside each other, so that one that is dead keeps no
+// other waiting; and once a call of a spot went unanswered the rest of its work is left for another time.
+type bySpot struct {
+	each int // how much of one spot's work is done at once
+	work map[spot][]func(context.Context) error
+}
+
+func newBySpot(each int) *bySpot {
+	return &bySpot{each: each, work: map[spot][]func(context.Context) error{}}
+}
+
+func (b *bySpot) add(s spot, f func(context.Context) error) { b.work[s] = append(b.work[s], f) }
+
+// run does all the work and joins its errors.
+func (b *bySpot) run(ctx context.Context) error {
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	for _, work := range b.work {
+		all.Go(func() {
+			one := &parallel{slots: make(chan struct{}, b.each)}
+			for _, f := range work {
+				one.do(func() error {
+					if ctx.Err() != nil || one.unanswered() {
+						return nil
+					}
+					return f(ctx)
+				})
+			}
+			if err := one.wait(); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// unanswered reports whether a function failed because nobody answered.
+func (p *parallel) unanswered() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.errs, unanswered)
+}
+
+func unanswered(err error) bool {
+	return errors.Is(err, sandboxer.DeadlineExceeded) || errors.Is(err, sandboxer.Unavailable)
+}
+
+// byName orders what a reap reports, whichever backend answered first.
+func byName(a, b Reaped) int {
+	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Extension, b.Extension), cmp.Compare(a.Host, b.Host))
+}
