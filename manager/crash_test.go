@@ -94,15 +94,24 @@ func (s *memory) Scan(ctx context.Context, q store.Query) iter.Seq2[store.Record
 // start opens a Manager that can die.
 func (w *world) start(p *process) *manager.Manager {
 	w.t.Helper()
+	m, err := w.tryStart(p)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return m
+}
+
+// tryStart is start for a process that may die before New returns.
+func (w *world) tryStart(p *process) (*manager.Manager, error) {
+	w.t.Helper()
 	cfg := w.config()
 	cfg.Store = &memory{w.store, p}
 	cfg.Interceptors = append([]sandboxer.Interceptor{p.intercept}, cfg.Interceptors...)
 	m, err := manager.New(context.Background(), cfg)
-	if err != nil {
-		w.t.Fatal(err)
+	if err == nil {
+		w.t.Cleanup(func() { _ = m.Close() }) // the dead do nothing in it
 	}
-	w.t.Cleanup(func() { _ = m.Close() }) // the dead do nothing in it
-	return m
+	return m, err
 }
 
 // live is what records say that exists, in the words of fake.Backend.Live; every unfinished state is an error.
@@ -189,7 +198,7 @@ func TestCrashAnywhere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			total := 0
-			synctest.Test(t, func(t *testing.T) { total = tell(t, caps, 0) })
+			synctest.Test(t, func(t *testing.T) { total = tell(t, caps) })
 			if total < 60 {
 				t.Fatalf("the story has only %d steps", total)
 			}
@@ -197,26 +206,42 @@ func TestCrashAnywhere(t *testing.T) {
 				t.Run(fmt.Sprint(at), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) { tell(t, caps, at) })
 				})
+				if at%9 == 0 { // and the process that settles it dies as well
+					for again := 1; again <= 8; again++ {
+						t.Run(fmt.Sprintf("%d and %d", at, again), func(t *testing.T) {
+							synctest.Test(t, func(t *testing.T) { tell(t, caps, at, again) })
+						})
+					}
+				}
 			}
 		})
 	}
 }
 
-func tell(t *testing.T, caps []sandboxer.Capability, dies int) (steps int) {
+// tell tells the story to a process that dies at the first of the steps given, and settles it by processes that die at the
+// others, and one that lives.
+func tell(t *testing.T, caps []sandboxer.Capability, dies ...int) (steps int) {
 	w := newWorld(t, caps...).withHosts(sandboxer.Host{ID: "h1", MaxSandboxes: 3}, sandboxer.Host{ID: "h2", MaxSandboxes: 2})
 	w.backend.Fail(fake.Fault{Op: sandboxer.OpWaitReady, Host: "h1", Times: 1, Err: sandboxer.Mark(sandboxer.Unavailable, errLost)})
 	x := w.metered()
-	p := &process{dies: dies}
-	m := w.start(p)
-	if err := story(m); err != nil && dies == 0 {
+	p := &process{}
+	if len(dies) > 0 {
+		p.dies = dies[0]
+	}
+	if err := story(w.start(p)); err != nil && len(dies) == 0 {
 		t.Fatal(err)
 	}
 	steps = p.steps
 	p.kill()
+	for _, at := range dies[min(1, len(dies)):] {
+		p := &process{dies: at}
+		_, _ = w.tryStart(p) // how far it comes is not known
+		p.kill()
+	}
 	w.journal.take()
 	pass(time.Second)
 
-	m = w.open()
+	m := w.open()
 	synctest.Wait() // what was kept is inspected in the background
 	if diff := cmp.Diff(w.backend.Live(), w.live(m), cmpEmpty); diff != "" {
 		t.Errorf("at the backend, and on record (-backend +record):\n%s\nafter: %q", diff, w.journal.take())
