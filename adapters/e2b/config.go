@@ -137,6 +137,9 @@ func decodeInputs(in sandboxer.Inputs) (inputs, error) {
 // Preflight checks the inputs, and that there is a key that can be sent. It asks nothing of E2B: whether the key is valid
 // is told by the create itself, which is refused then.
 func (e *extension) Preflight(ctx context.Context, req *sandboxer.ProvisionRequest) error {
+	if err := ended(ctx); err != nil {
+		return err
+	}
 	if _, err := decodeInputs(req.Inputs); err != nil {
 		return err
 	}

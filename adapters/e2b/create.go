@@ -2,7 +2,6 @@ package e2b
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -124,9 +123,17 @@ type created struct {
 	Domain          string `json:"domain"`
 }
 
+// create buys a sandbox. What carries its name already is looked up meanwhile, which costs no time: names are not exclusive
+// at E2B, and a look-up before would make every create slower.
 func (e *extension) create(ctx context.Context, req *sandboxer.ProvisionRequest, in inputs, template string) (sandboxer.Handle, error) {
+	look := e.lookUp(ctx, req)
+	h, err := e.buy(ctx, req, in, template)
+	return e.compare(ctx, req, look(), h, err)
+}
+
+func (e *extension) buy(ctx context.Context, req *sandboxer.ProvisionRequest, in inputs, template string) (sandboxer.Handle, error) {
 	none := sandboxer.Handle{}
-	body := createBody{TemplateID: template, Metadata: e.metadata(req.Labels), EnvVars: in.Env, AllowInternet: in.AllowInternet}
+	body := createBody{TemplateID: template, EnvVars: in.Env, AllowInternet: in.AllowInternet}
 	if in.AllowOut != nil || in.DenyOut != nil || in.PublicPorts != nil {
 		body.Network = &createNetwork{AllowOut: in.AllowOut, DenyOut: in.DenyOut, AllowPublicTraffic: in.PublicPorts}
 	}
@@ -135,11 +142,17 @@ func (e *extension) create(ctx context.Context, req *sandboxer.ProvisionRequest,
 		return none, err
 	}
 	most := e.longest(key.Version())
+	p := purchase{Created: time.Now().UTC().Round(0)}
+	p.CPU, p.Memory = planned(req.Profile)
 	for try := 0; ; try++ {
-		if body.Timeout, err = lifetime(req.ExpiresAt, most); err != nil {
+		if p.Timeout, err = lifetime(req.ExpiresAt, most); err != nil {
 			return none, err
 		}
-		rep, err := e.postCreate(ctx, req.Secret, body)
+		rep, err := e.postCreate(ctx, req.Secret, func(key string, v1 bool) any {
+			p.Key = key
+			body.Metadata, body.Timeout, body.Secure = e.metadata(req.Labels, p), p.Timeout, v1
+			return body
+		})
 		if limit := lifetimeLimit(err); limit > 0 && try == 0 {
 			e.learn(key.Version(), limit)
 			most = limit
@@ -148,21 +161,26 @@ func (e *extension) create(ctx context.Context, req *sandboxer.ProvisionRequest,
 		if err != nil {
 			return none, createError(err, template)
 		}
-		return e.adoptReply(req, in, rep, body.Timeout)
+		return e.adoptReply(req, in, rep, p)
 	}
 }
 
 // postCreate sends the create to v2, or to v1 where the server says that it has no v2.
-func (e *extension) postCreate(ctx context.Context, secret sandboxer.SecretFunc, body createBody) (*reply, error) {
+func (e *extension) postCreate(ctx context.Context, secret sandboxer.SecretFunc, body func(key string, v1 bool) any) (*reply, error) {
+	post := func(path string, v1 bool) (*reply, error) {
+		return e.api.do(ctx, secret, request{
+			method: http.MethodPost, path: path, timeout: createTimeout,
+			bodyFor: func(key string) any { return body(key, v1) },
+		})
+	}
 	if !e.api.old.Load() {
-		rep, err := e.api.do(ctx, secret, request{method: http.MethodPost, path: "/v2/sandboxes", body: body, timeout: createTimeout})
+		rep, err := post("/v2/sandboxes", false)
 		if !noSuchMethod(err) {
 			return rep, err
 		}
 		e.api.old.Store(true)
 	}
-	body.Secure = true
-	return e.api.do(ctx, secret, request{method: http.MethodPost, path: "/sandboxes", body: body, timeout: createTimeout})
+	return post("/sandboxes", true)
 }
 
 // noSuchMethod recognises a server without v2.
@@ -193,7 +211,7 @@ func createError(err error, template string) error {
 }
 
 // adoptReply makes the handle of a sandbox that was created, and keeps how to talk to it.
-func (e *extension) adoptReply(req *sandboxer.ProvisionRequest, in inputs, rep *reply, seconds int64) (sandboxer.Handle, error) {
+func (e *extension) adoptReply(req *sandboxer.ProvisionRequest, in inputs, rep *reply, p purchase) (sandboxer.Handle, error) {
 	var got created
 	if err := rep.into(&got); err != nil {
 		return sandboxer.Handle{}, err
@@ -201,16 +219,12 @@ func (e *extension) adoptReply(req *sandboxer.ProvisionRequest, in inputs, rep *
 	if !sandboxID.MatchString(got.SandboxID) {
 		return sandboxer.Handle{}, sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("E2B created a sandbox and named it %q, which is no ID", plain(got.SandboxID)))
 	}
-	cpu, memory := planned(req.Profile)
-	s := state{
-		Sandbox: got.SandboxID, Key: rep.key, Created: rep.sent.UTC().Round(0), CPU: cpu, Memory: memory,
-		Deadline: rep.sent.Add(time.Duration(seconds) * time.Second).UTC().Round(0),
-	}
+	s := state{Sandbox: got.SandboxID, purchase: p}
 	h, err := req.Handle(stateVersion, s)
 	if err != nil {
 		return sandboxer.Handle{}, err
 	}
-	e.keep(&session{id: got.SandboxID, token: got.EnvdAccessToken, version: got.EnvdVersion, domain: got.Domain, deadline: s.Deadline, user: in.User, workdir: in.Workdir})
+	e.keep(&session{id: got.SandboxID, token: got.EnvdAccessToken, version: got.EnvdVersion, domain: got.Domain, deadline: p.deadline(), user: in.User, workdir: in.Workdir})
 	e.startMeter(s)
 	return h, nil
 }
@@ -285,13 +299,4 @@ func planned(p sandboxer.Profile) (cpuMillis, memory int64) {
 		memory = defaultMemory
 	}
 	return cpuMillis, memory
-}
-
-// compactState is JSON for Snapshot.State.
-func compactState(v any) []byte {
-	text, err := json.Marshal(v)
-	if err != nil {
-		return nil // strings only: they always encode
-	}
-	return text
 }

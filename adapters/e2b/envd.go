@@ -135,6 +135,9 @@ var errStaleToken = errors.New("it does not accept its access token any more")
 
 // talk calls f with the session of t's sandbox, and once more with a new one where its access token was refused.
 func (e *extension) talk(ctx context.Context, t sandboxer.Target, f func(*session) error) error {
+	if err := ended(ctx); err != nil {
+		return err
+	}
 	s, err := stateOf(t)
 	if err != nil {
 		return err

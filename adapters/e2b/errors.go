@@ -1,6 +1,7 @@
 package e2b
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,13 +43,15 @@ func statusOf(err error) int {
 
 const maxMessage = 300
 
-func newStatusError(r *reply) *statusError {
+// newStatusError reads an answer. Servers quote what they were sent, so the key is taken out of it first.
+func newStatusError(r *reply, key sandboxer.Secret) *statusError {
 	out := &statusError{status: r.status, retryAfter: retryAfter(r.header, time.Now())}
 	var body struct {
 		Message   string `json:"message"`
 		ErrorCode string `json:"error_code"`
 	}
-	if json.Unmarshal(r.body, &body) == nil {
+	text := bytes.ReplaceAll(r.body, key.Reveal(), []byte("[redacted]"))
+	if json.Unmarshal(text, &body) == nil {
 		out.message, out.code = body.Message, plain(body.ErrorCode)
 	}
 	out.message = plain(out.message)

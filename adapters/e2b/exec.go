@@ -204,14 +204,19 @@ type ptySize struct {
 
 func (r *run) start() startBody {
 	envs := map[string]string{}
-	for k, v := range r.req.Env {
-		envs[k] = v
-	}
-	envs[markerEnv] = r.nonce
 	body := startBody{
 		Process: startProcess{Cmd: "/bin/sh", Args: append([]string{"-c", wrapper, "sandboxer", r.nonce}, r.req.Command...), Envs: envs, Cwd: r.dir},
 		Stdin:   r.req.Stdin != nil,
 	}
+	if encodable(r.dir, r.req.Command, r.req.Env) {
+		for k, v := range r.req.Env {
+			envs[k] = v
+		}
+	} else {
+		body.Process.Cwd = "/"
+		body.Process.Args = append([]string{"-c", decoder + wrapper, "sandboxer"}, escaped(r.nonce, r.dir, r.req.Command, r.req.Env)...)
+	}
+	envs[markerEnv] = r.nonce
 	if tty := r.req.TTY; tty != nil {
 		size := ptySize{Cols: orInt(tty.Cols, 80), Rows: orInt(tty.Rows, 24)}
 		body.PTY, body.Stdin = &startPTY{Size: size}, false

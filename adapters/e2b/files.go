@@ -21,7 +21,10 @@ import (
 const prepare = `mkdir -p -- "$1" && cd -- "$1" && exec find . -type l -print0`
 
 // extract unpacks the uploaded archive $2 in $1 and removes it, whatever happens.
-const extract = `trap 'rm -f -- "$2"' EXIT; cd -- "$1" && tar -xpof "$2"`
+// Names and links were checked before, so tar may write links as they are (-P). GNU's tar sets the times of directories too
+// early unless it is told otherwise.
+const extract = `trap 'rm -f -- "$2"' EXIT; f=; case $(tar --version 2>/dev/null) in *GNU*) f=--delay-directory-restore;; esac
+cd -- "$1" && tar $f -xpoPf "$2"`
 
 // pack writes the tree at $1: a directory's contents, or one file. Nanosecond times need the pax format, which not every
 // tar knows by name.

@@ -18,6 +18,16 @@ import (
 // Find looks for what a create begun at since may have made, by its metadata. E2B lists a sandbox only after it was placed,
 // so that absence is certain only when config.settle has passed.
 func (e *extension) Find(ctx context.Context, req *sandboxer.ProvisionRequest, since time.Time) (sandboxer.Handle, error) {
+	for {
+		h, err := e.find(ctx, req, since)
+		// A wait this short is worth it: the next look is certain.
+		if wait := sandboxer.RetryAfterOf(err); sandboxer.CodeOf(err) != sandboxer.Unknown || wait <= 0 || wait > time.Second || !sleep(ctx, wait) {
+			return h, err
+		}
+	}
+}
+
+func (e *extension) find(ctx context.Context, req *sandboxer.ProvisionRequest, since time.Time) (sandboxer.Handle, error) {
 	var found []described
 	key := ""
 	for page, err := range e.pages(ctx, req.Secret, e.byName(req.Name, req.Labels)) {
@@ -82,7 +92,7 @@ func (e *extension) List(ctx context.Context, q sandboxer.ListQuery) iter.Seq2[s
 }
 
 func instance(d *described, h sandboxer.Handle) sandboxer.Instance {
-	in := sandboxer.Instance{Handle: h, State: sandboxer.StateReady, Labels: d.Metadata, CreatedAt: d.StartedAt.UTC(), ExpiresAt: d.EndAt.UTC()}
+	in := sandboxer.Instance{Handle: h, State: sandboxer.StateReady, Labels: labelsOf(d.Metadata), CreatedAt: d.StartedAt.UTC(), ExpiresAt: d.EndAt.UTC()}
 	if d.paused() {
 		in.State, in.ExpiresAt = sandboxer.StatePaused, time.Time{}
 	}

@@ -1,8 +1,10 @@
 package e2b
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"strconv"
 	"strings"
@@ -13,14 +15,27 @@ import (
 
 const stateVersion = 1
 
-// state is what a handle holds. The access token of a sandbox is a secret and is asked for again when needed.
+// state is what a handle holds. All of it but E2B's ID is also stamped on the sandbox, so that a handle that is found again
+// equals the one that was made. The access token of a sandbox is a secret and is asked for again when needed.
 type state struct {
-	Sandbox  string    `json:"sandbox"`            // E2B's ID
-	Key      string    `json:"key,omitempty"`      // version of the key that bought it
-	Created  time.Time `json:"created,omitzero"`   // when it was asked for
-	Deadline time.Time `json:"deadline,omitzero"`  // when E2B ends it by itself, as granted at creation
-	CPU      int64     `json:"cpu_milli,omitzero"` // as the profile says
-	Memory   int64     `json:"memory,omitzero"`    // bytes, as the profile says
+	Sandbox string `json:"sandbox"` // E2B's ID
+	purchase
+}
+
+// purchase is what was bought.
+type purchase struct {
+	Key     string    `json:"key,omitempty"`        // version of the key that bought it
+	Created time.Time `json:"created,omitzero"`     // when it was asked for
+	Timeout int64     `json:"timeout,omitempty"`    // seconds until E2B ends it by itself, as granted at creation
+	CPU     int64     `json:"cpu_millis,omitempty"` // as the profile says
+	Memory  int64     `json:"memory,omitempty"`     // bytes, as the profile says
+}
+
+func (p purchase) deadline() time.Time {
+	if p.Timeout == 0 {
+		return time.Time{}
+	}
+	return p.Created.Add(time.Duration(p.Timeout) * time.Second)
 }
 
 // sandboxID is what an ID of E2B looks like. It becomes part of paths and host names, and comes from the network.
@@ -44,16 +59,37 @@ func stateOf(t sandboxer.Target) (state, error) {
 	return s, nil
 }
 
-// labelExtension tells apart extensions that share a team and a handler.
-const labelExtension = sandboxer.ReservedLabelPrefix + "extension"
+// Metadata of our own, beside the labels that are stamped.
+const (
+	labelExtension = sandboxer.ReservedLabelPrefix + "extension" // tells apart extensions that share a team and a handler
+	labelPurchase  = sandboxer.ReservedLabelPrefix + "e2b"       // a purchase, as JSON
+)
 
 // metadata is what is stamped on a sandbox at E2B. Everybody in the team can read it.
-func (e *extension) metadata(labels map[string]string) map[string]string {
-	out := map[string]string{labelExtension: e.id}
-	for k, v := range labels {
-		out[k] = v
+func (e *extension) metadata(labels map[string]string, p purchase) map[string]string {
+	out := maps.Clone(labels)
+	if out == nil {
+		out = map[string]string{}
 	}
+	out[labelExtension], out[labelPurchase] = e.id, string(compactJSON(p))
 	return out
+}
+
+// labelsOf returns the labels that were stamped with the metadata.
+func labelsOf(metadata map[string]string) map[string]string {
+	out := maps.Clone(metadata)
+	delete(out, labelExtension)
+	delete(out, labelPurchase)
+	return out
+}
+
+// compactJSON encodes values that always encode.
+func compactJSON(v any) []byte {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil
+	}
+	return text
 }
 
 // attemptOf finds the number of the attempt in a name: "<ID>" is the first, "<ID>-2" the second.
@@ -90,9 +126,9 @@ func (e *extension) handle(d *described, key string) (sandboxer.Handle, bool) {
 	if ext := d.Metadata[labelExtension]; !ok || (ext != "" && ext != e.id) || !sandboxID.MatchString(d.SandboxID) {
 		return sandboxer.Handle{}, false
 	}
-	s := state{Sandbox: d.SandboxID, Key: key, Created: d.StartedAt.UTC(), CPU: d.CPUCount * 1000, Memory: d.MemoryMB << 20}
-	if !d.paused() {
-		s.Deadline = d.EndAt.UTC()
+	s := state{Sandbox: d.SandboxID}
+	if json.Unmarshal([]byte(d.Metadata[labelPurchase]), &s.purchase) != nil {
+		s.purchase = purchase{Key: key, Created: d.StartedAt.UTC(), CPU: d.CPUCount * 1000, Memory: d.MemoryMB << 20}
 	}
 	h, err := sandboxer.NewHandle(sandboxer.HandleRef{ID: sandboxer.ID(id), Attempt: n, Extension: e.id}, stateVersion, s)
 	return h, err == nil

@@ -56,7 +56,7 @@ func (e *extension) Teardown(ctx context.Context, t sandboxer.Target) (sandboxer
 			}
 			for i := range page.items {
 				if h, ok := e.handle(&page.items[i], page.key); ok && h.Ref().ID == t.Handle.Ref().ID {
-					targets = append(targets, state{Sandbox: page.items[i].SandboxID, Key: page.key})
+					targets = append(targets, state{Sandbox: page.items[i].SandboxID, purchase: purchase{Key: page.key}})
 				}
 			}
 		}

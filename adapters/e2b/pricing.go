@@ -50,7 +50,10 @@ func (m *meter) stop(at time.Time) {
 
 // EstimateCost prices a sandbox of p that lives for d, at the published prices. Without resources in the profile it is one
 // of the template base: 2 vCPU and 512 MiB.
-func (e *extension) EstimateCost(_ context.Context, p sandboxer.Profile, d time.Duration) (sandboxer.MeterQuote, error) {
+func (e *extension) EstimateCost(ctx context.Context, p sandboxer.Profile, d time.Duration) (sandboxer.MeterQuote, error) {
+	if err := ended(ctx); err != nil {
+		return sandboxer.MeterQuote{}, err
+	}
 	d = max(d, 0)
 	cpu, memory := planned(p)
 	lines, total, err := price(d, cpu, memory)
@@ -158,6 +161,9 @@ func (e *extension) finish(m *meter, id string, at time.Time) {
 // MeterActual is the time that the sandbox ran, at the published prices. Time spent paused is free; of a pause that an
 // earlier process made only what E2B still shows is known, and the rest counts as running.
 func (e *extension) MeterActual(ctx context.Context, t sandboxer.Target) (sandboxer.MeterReading, error) {
+	if err := ended(ctx); err != nil {
+		return sandboxer.MeterReading{}, err
+	}
 	if !t.Handle.HasState() {
 		return sandboxer.MeterReading{}, sandboxer.Refused(sandboxer.NotFound, errors.New("nothing is known of this sandbox, so it has no meter"))
 	}
@@ -203,7 +209,7 @@ func (e *extension) sizeMeter(ctx context.Context, t sandboxer.Target, s state) 
 	}
 	switch now := time.Now(); {
 	case d == nil: // it ended, at the latest at its own deadline
-		end := s.Deadline
+		end := s.deadline()
 		if t.ExpiresAt.After(end) {
 			end = t.ExpiresAt
 		}

@@ -103,7 +103,7 @@ func (e *extension) deadline(ses *session, s state) time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if ses.deadline.IsZero() {
-		return s.Deadline
+		return s.deadline()
 	}
 	return ses.deadline
 }

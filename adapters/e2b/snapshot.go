@@ -83,7 +83,7 @@ func (e *extension) Snapshot(ctx context.Context, t sandboxer.Target, req sandbo
 	return sandboxer.Snapshot{
 		ID: req.ID, Name: req.Name, Extension: e.id, Source: t.Handle.Ref().ID, Status: sandboxer.SnapshotReady,
 		Consumer: t.Consumer, Labels: req.Labels, Kind: "memory", CreatedAt: time.Now().UTC(), ExpiresAt: req.ExpiresAt,
-		State: compactState(snapshotState{Snapshot: got.SnapshotID, Name: name}),
+		State: compactJSON(snapshotState{Snapshot: got.SnapshotID, Name: name}),
 	}, nil
 }
 
@@ -186,8 +186,8 @@ func (e *extension) ListSnapshots(ctx context.Context, q sandboxer.ListQuery) it
 					continue
 				}
 				s := sandboxer.Snapshot{
-					ID: id, Extension: e.id, Status: sandboxer.SnapshotReady, Consumer: q.Consumer, Kind: "memory",
-					State: compactState(snapshotState{Snapshot: l.SnapshotID, Name: bareName(n)}),
+					ID: id, Extension: e.id, Status: sandboxer.SnapshotReady, Consumer: q.Consumer, Kind: "memory", CreatedAt: mintedAt(id),
+					State: compactJSON(snapshotState{Snapshot: l.SnapshotID, Name: bareName(n)}),
 				}
 				if owner != "" {
 					s.Labels = map[string]string{sandboxer.LabelOwner: owner}
@@ -199,6 +199,25 @@ func (e *extension) ListSnapshots(ctx context.Context, q sandboxer.ListQuery) it
 			}
 		}
 	}
+}
+
+// mintedAt reads the time in an ID that this library minted; zero for any other, since E2B does not tell the age of a
+// snapshot.
+func mintedAt(id string) time.Time {
+	text := strings.TrimPrefix(id, "snap-")
+	const digits, alphabet = 10, "0123456789abcdefghjkmnpqrstvwxyz" // of five bits: 48 bits of milliseconds, and two more
+	if len(text) != 26 || text == id {
+		return time.Time{}
+	}
+	var ms int64
+	for i := range digits {
+		v := strings.IndexByte(alphabet, text[i])
+		if v < 0 {
+			return time.Time{}
+		}
+		ms = ms<<5 | int64(v)
+	}
+	return time.UnixMilli(ms >> 2).UTC()
 }
 
 func (e *extension) snapshotPages(ctx context.Context, secret sandboxer.SecretFunc, filter string) iter.Seq2[listedSnapshot, error] {

@@ -65,7 +65,8 @@ type request struct {
 	method, path string // path begins with / and is escaped
 	query        string
 	body         any
-	repeatable   bool // sending it twice does what sending it once does
+	bodyFor      func(key string) any // instead of body, where it names the version of the key
+	repeatable   bool                 // sending it twice does what sending it once does
 	timeout      time.Duration
 }
 
@@ -88,6 +89,9 @@ func (r *reply) into(v any) error {
 // do sends r, again where that is safe, and returns the reply of a success. Every other answer is a classified error that
 // carries a *statusError.
 func (c *client) do(ctx context.Context, secret sandboxer.SecretFunc, r request) (*reply, error) {
+	if err := ended(ctx); err != nil {
+		return nil, err
+	}
 	key, err := c.key(ctx, secret)
 	if err != nil {
 		return nil, err
@@ -100,7 +104,7 @@ func (c *client) do(ctx context.Context, secret sandboxer.SecretFunc, r request)
 		}
 		var s *statusError
 		if err == nil {
-			s = newStatusError(rep)
+			s = newStatusError(rep, key)
 			err = c.classify(s)
 		}
 		if s != nil && s.status == http.StatusUnauthorized && !renewed {
@@ -152,6 +156,9 @@ func (c *client) once(ctx context.Context, key sandboxer.Secret, r request) (*re
 		timeout = callTimeout
 	}
 	var body io.Reader
+	if r.bodyFor != nil {
+		r.body = r.bodyFor(key.Version())
+	}
 	if r.body != nil {
 		text, err := json.Marshal(r.body)
 		if err != nil {
@@ -192,6 +199,14 @@ func (c *client) once(ctx context.Context, key sandboxer.Secret, r request) (*re
 	return &reply{status: res.StatusCode, header: res.Header, body: text, key: key.Version(), sent: sent}, nil
 }
 
+// ended returns the error for a call whose context has ended before anything was done.
+func ended(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return transportError(ctx, ctx.Err(), false)
+}
+
 // traced notes in left when a request had a connection: before that it never left.
 func traced(ctx context.Context, left *atomic.Bool) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { left.Store(true) }})
@@ -213,6 +228,11 @@ func transportError(ctx context.Context, err error, left bool) error {
 	}
 	if !left {
 		mark = sandboxer.Refused
+	}
+	switch {
+	case ctx.Err() != nil:
+		return mark(code, err)
+	case !left:
 		return mark(code, fmt.Errorf("E2B was not reached: %w; check the network and api_url", err))
 	}
 	return mark(code, fmt.Errorf("E2B did not answer: %w", err))
