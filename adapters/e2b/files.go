@@ -128,8 +128,6 @@ func (t *tail) Write(p []byte) (int, error) {
 
 // upload streams what write writes into the file name and returns its path as the sandbox's processes see it.
 func (e *extension) upload(ctx context.Context, t sandboxer.Target, ses *session, name string, write func(io.Writer) error) (string, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	pr, pw := io.Pipe()
 	form := multipart.NewWriter(pw)
 	wrote := make(chan error, 1)
@@ -138,14 +136,13 @@ func (e *extension) upload(ctx context.Context, t sandboxer.Target, ses *session
 		if err == nil {
 			err = write(part)
 		}
+		// Also after a failure the request is brought to its end: one that breaks off may still create the file later.
+		closeErr := form.Close()
 		if err == nil {
-			err = form.Close()
+			err = closeErr
 		}
 		wrote <- err
-		_ = pw.CloseWithError(err) // never fails
-		if err != nil {
-			cancel(err)
-		}
+		_ = pw.Close() // never fails
 	}()
 	answer, err := e.postFile(ctx, t, ses, name, form.FormDataContentType(), pr)
 	_ = pr.CloseWithError(io.ErrClosedPipe) // so that the writer ends with its next write
@@ -203,8 +200,15 @@ func (e *extension) postFile(ctx context.Context, t sandboxer.Target, ses *sessi
 func (e *extension) dropUpload(ctx context.Context, t sandboxer.Target, ses *session, name string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	err := e.unary(ctx, t, ses, "/filesystem.Filesystem/Remove", map[string]string{"path": name}, nil)
-	if err == nil || errors.Is(err, sandboxer.NotFound) || errors.Is(err, sandboxer.FailedPrecondition) || rpcCode(err) != "" {
+	var err error
+	for range 2 { // an upload that broke off may have created the file only now
+		err = e.unary(ctx, t, ses, "/filesystem.Filesystem/Remove", map[string]string{"path": name}, nil)
+		if errors.Is(err, sandboxer.NotFound) && rpcCode(err) == "" || errors.Is(err, sandboxer.FailedPrecondition) {
+			return nil
+		}
+		sleep(ctx, 200*time.Millisecond)
+	}
+	if err == nil || rpcCode(err) != "" {
 		return nil
 	}
 	return fmt.Errorf("a part of the upload may be left at %s in the sandbox: %w", name, err)

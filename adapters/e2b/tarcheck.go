@@ -15,13 +15,17 @@ import (
 const (
 	maxEntries = 5_000_000
 	maxName    = 4096
+	// A sparse entry of a few bytes may stand for petabytes of zeros.
+	bombSlack = 16 << 20
+	bombRatio = 200
 )
 
 // rewrite copies a tar stream and refuses what could be written outside the directory it is extracted in: absolute names,
 // "..", names below a link of the same archive or of blocked, devices. Owners are dropped, nanosecond times are kept.
 // The member "." is left out. It reports an error of in with the code of bad, one of out as it is.
 func rewrite(out io.Writer, in io.Reader, blocked map[string]bool, bad sandboxer.Code, progress func(int64)) error {
-	r, w := tar.NewReader(in), tar.NewWriter(out)
+	counted := &counter{r: in}
+	r, w := tar.NewReader(counted), tar.NewWriter(out)
 	links := map[string]bool{}
 	var bytes int64
 	fail := func(format string, args ...any) error {
@@ -47,8 +51,8 @@ func rewrite(out io.Writer, in io.Reader, blocked map[string]bool, bad sandboxer
 		if err := w.WriteHeader(h); err != nil {
 			return err
 		}
-		m, err := io.Copy(w, &source{r})
-		if bytes += m; progress != nil {
+		m, err := io.Copy(w, &source{r, counted, &bytes})
+		if m > 0 && progress != nil {
 			progress(bytes)
 		}
 		var broken *readError
@@ -61,8 +65,24 @@ func rewrite(out io.Writer, in io.Reader, blocked map[string]bool, bad sandboxer
 	}
 }
 
-// source tells errors of the source from those of the destination.
-type source struct{ r io.Reader }
+// counter counts what was read.
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// source tells errors of the source from those of the destination, and ends what expands beyond measure.
+type source struct {
+	r     io.Reader
+	from  *counter
+	total *int64
+}
 
 type readError struct{ err error }
 
@@ -70,6 +90,9 @@ func (e *readError) Error() string { return e.err.Error() }
 
 func (m *source) Read(p []byte) (int, error) {
 	n, err := m.r.Read(p)
+	if *m.total += int64(n); *m.total > bombSlack+bombRatio*m.from.n {
+		err = fmt.Errorf("%d bytes expand to more than %d: sparse files are not copied as such", m.from.n, *m.total)
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = &readError{err}
 	}
