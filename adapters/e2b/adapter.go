@@ -14,7 +14,7 @@ const Handler = "e2b"
 
 // Adapter returns the registration of the handler "e2b", with the manifest ext.e2b and the profile profile.e2b. Its config:
 //
-//   - api_key: reference to the key. Defaults to env:E2B_API_KEY
+//   - api_key: reference to the key, as env:E2B_API_KEY. Required: who pays is decided by it
 //   - domain: of the deployment. Defaults to e2b.app
 //   - api_url: the control plane, where it is not https://api.<domain>
 //   - sandbox_url: the way into sandboxes, where it is not E2B's own

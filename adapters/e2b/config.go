@@ -28,7 +28,7 @@ type config struct {
 const settleDefault = 2 * time.Minute
 
 func decodeConfig(in sandboxer.Inputs) (config, error) {
-	cfg := config{APIKey: "env:E2B_API_KEY", Domain: "e2b.app", PortURL: "https://{port}-{id}.{domain}", Settle: settleDefault}
+	cfg := config{Domain: "e2b.app", PortURL: "https://{port}-{id}.{domain}", Settle: settleDefault}
 	if err := in.Decode(&cfg); err != nil {
 		return cfg, err
 	}
@@ -40,7 +40,7 @@ func decodeConfig(in sandboxer.Inputs) (config, error) {
 	}
 	switch {
 	case cfg.APIKey == "":
-		return cfg, bad("api_key", "is empty; name where the key is kept, as env:E2B_API_KEY")
+		return cfg, bad("api_key", "is missing; name where the key is kept, as in api_key: env:E2B_API_KEY")
 	case looksLikeKey(string(cfg.APIKey)):
 		return cfg, bad("api_key", "seems to hold the key itself; write where it is kept (env:E2B_API_KEY), and make a new key, since this one was written down")
 	case !hostName.MatchString(cfg.Domain):

@@ -78,7 +78,7 @@ func (w *wallet) secret(context.Context, sandboxer.SecretRef) (sandboxer.Secret,
 
 func newRig(t *testing.T, s *e2btest.Server, more sandboxer.Inputs) *rig {
 	t.Helper()
-	cfg := sandboxer.Inputs{"settle": "200ms"}
+	cfg := sandboxer.Inputs{"api_key": "env:E2B_API_KEY", "settle": "200ms"}
 	maps.Copy(cfg, s.Config())
 	maps.Copy(cfg, more)
 	ext, err := e2b.Adapter().New(t.Context(), sandboxer.Settings{ExtensionID: "ext.e2b", Config: cfg, Logger: slog.New(slog.DiscardHandler)})

@@ -172,6 +172,7 @@ func TestConfigProblems(t *testing.T) {
 		"key instead of its reference": {"api_key": "e2b_0123456789abcdef0123"},
 		"key behind env:":              {"api_key": "env:e2b_0123456789abcdef0123"},
 		"no reference":                 {"api_key": ""},
+		"null":                         {"api_key": nil},
 		"unknown":                      {"api_kye": "env:X"},
 		"domain":                       {"domain": "https://e2b.app/"},
 		"clear text":                   {"api_url": "http://api.example.com"},
@@ -181,6 +182,9 @@ func TestConfigProblems(t *testing.T) {
 		"max_lifetime":                 {"max_lifetime": "-1h"},
 		"settle":                       {"settle": "-1s"},
 	} {
+		if _, ok := in["api_key"]; !ok {
+			in["api_key"] = "env:E2B_API_KEY"
+		}
 		_, err := decodeConfig(in)
 		if sandboxer.CodeOf(err) != sandboxer.InvalidArgument || strings.Contains(err.Error(), "0123456789abcdef") {
 			t.Errorf("%s: %v", name, err)
@@ -194,7 +198,7 @@ func TestConfigProblems(t *testing.T) {
 			t.Errorf("input %s: %v", name, err)
 		}
 	}
-	cfg, err := decodeConfig(sandboxer.Inputs{"domain": "e2b.example.com", "api_url": "https://x.example.com/"})
+	cfg, err := decodeConfig(sandboxer.Inputs{"api_key": "env:K", "domain": "e2b.example.com", "api_url": "https://x.example.com/"})
 	if err != nil || cfg.APIURL != "https://x.example.com" {
 		t.Errorf("%+v, %v", cfg, err)
 	}

@@ -95,7 +95,7 @@ func Start(opts Options) (*Server, error) {
 // URL is the base of the control plane, and of the way into sandboxes.
 func (s *Server) URL() string { return s.url }
 
-// Config is what an adapter's config has to say to use the server: api_url, sandbox_url, port_url.
+// Config is what an adapter's config has to say to use the server, beside api_key: api_url, sandbox_url, port_url.
 func (s *Server) Config() map[string]any {
 	return map[string]any{"api_url": s.url, "sandbox_url": s.url, "port_url": s.url + "/_port/{id}/{port}"}
 }
