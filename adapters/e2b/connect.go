@@ -3,6 +3,7 @@ package e2b
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -35,7 +36,7 @@ type frames struct {
 func (f *frames) next() (text []byte, end bool, err error) {
 	var head [5]byte
 	if _, err := io.ReadFull(f.r, head[:]); err != nil {
-		if err == io.EOF { //nolint:errorlint // io.ReadFull returns it as it is
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return nil, false, err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -252,7 +253,7 @@ func TestPlansLongestLifetimeIsLearned(t *testing.T) {
 		}
 		creates := 0
 		for _, q := range s.Requests() {
-			if q.Method == "POST" {
+			if q.Method == http.MethodPost {
 				creates++
 			}
 		}

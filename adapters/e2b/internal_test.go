@@ -341,9 +341,10 @@ func FuzzRewrite(f *testing.F) {
 					t.Fatalf("%q is below the link %q", h.Name, link)
 				}
 			}
-			if h.Typeflag == tar.TypeSymlink {
+			switch h.Typeflag {
+			case tar.TypeSymlink:
 				links[name] = true
-			} else if h.Typeflag == tar.TypeReg {
+			case tar.TypeReg:
 				delete(links, name)
 			}
 		}

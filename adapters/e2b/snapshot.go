@@ -120,7 +120,7 @@ func snapshotStateOf(s sandboxer.Snapshot) (snapshotState, error) {
 // DeleteSnapshot removes a snapshot. Without state it looks by name, and is Unavailable with RetryAfter while E2B may still
 // be taking it. FailedPrecondition while sandboxes use it.
 func (e *extension) DeleteSnapshot(ctx context.Context, t sandboxer.SnapshotTarget) error {
-	id := ""
+	var id string
 	if len(t.Snapshot.State) > 0 {
 		st, err := snapshotStateOf(t.Snapshot)
 		if err != nil {

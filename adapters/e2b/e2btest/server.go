@@ -227,7 +227,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the client went away
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		return // the client went away
+	}
 }
 
 func apiError(w http.ResponseWriter, status int, message string) {
