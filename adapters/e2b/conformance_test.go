@@ -16,7 +16,7 @@ import (
 
 // against returns the adapter with a config that leads to the server.
 func against(s *e2btest.Server, more map[string]any) sandboxer.Adapter {
-	cfg := sandboxer.Inputs{"api_key": "env:E2B_API_KEY", "settle": "300ms"}
+	cfg := sandboxer.Inputs{"api_key": "env:E2B_API_KEY", "settle": "1s"}
 	maps.Copy(cfg, s.Config())
 	maps.Copy(cfg, more)
 	a := e2b.Adapter()

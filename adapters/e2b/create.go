@@ -126,9 +126,11 @@ type created struct {
 // create buys a sandbox. What carries its name already is looked up meanwhile, which costs no time: names are not exclusive
 // at E2B, and a look-up before would make every create slower.
 func (e *extension) create(ctx context.Context, req *sandboxer.ProvisionRequest, in inputs, template string) (sandboxer.Handle, error) {
-	look := e.lookUp(ctx, req)
-	h, err := e.buy(ctx, req, in, template)
-	return e.compare(ctx, req, look(), h, err)
+	shared := *req
+	shared.Secret = oneByOne(req.Secret)
+	look := e.lookUp(ctx, &shared)
+	h, err := e.buy(ctx, &shared, in, template)
+	return e.compare(ctx, &shared, look(), h, err)
 }
 
 func (e *extension) buy(ctx context.Context, req *sandboxer.ProvisionRequest, in inputs, template string) (sandboxer.Handle, error) {

@@ -27,7 +27,7 @@ func TestFewestRequests(t *testing.T) {
 	if _, err := r.WaitReady(t.Context(), warm); err != nil {
 		t.Fatal(err)
 	}
-	const latency = 200 * time.Millisecond
+	const latency = 400 * time.Millisecond
 	s.Fail(e2btest.Fault{Match: "*", Delay: latency})
 	s.Requests()
 	begun := time.Now()
@@ -51,7 +51,10 @@ func TestFewestRequests(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if most := 3 * latency * 11 / 10; took > most+200*time.Millisecond {
+	// What is added to three latencies is this machine's work, which is milliseconds where nothing else runs; a fourth
+	// request one after the other would show.
+	t.Logf("three requests of %v each took %v", latency, took)
+	if took > 4*latency-50*time.Millisecond {
 		t.Errorf("three requests of %v each took %v", latency, took)
 	}
 }

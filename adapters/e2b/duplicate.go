@@ -41,6 +41,23 @@ func (e *extension) lookUp(ctx context.Context, req *sandboxer.ProvisionRequest)
 	}
 }
 
+// oneByOne lets a SecretFunc be called by two goroutines: nobody promised that it can be.
+func oneByOne(f sandboxer.SecretFunc) sandboxer.SecretFunc {
+	if f == nil {
+		return nil
+	}
+	turn := make(chan struct{}, 1)
+	return func(ctx context.Context, ref sandboxer.SecretRef) (sandboxer.Secret, error) {
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+			return f(ctx, ref)
+		case <-ctx.Done():
+			return sandboxer.Secret{}, ended(ctx)
+		}
+	}
+}
+
 // compare decides between what was just bought and what was there before. h and err are what the create returned.
 func (e *extension) compare(ctx context.Context, req *sandboxer.ProvisionRequest, seen sighting, h sandboxer.Handle, err error) (sandboxer.Handle, error) {
 	if err != nil && !sandboxer.IsRefused(err) {

@@ -73,7 +73,11 @@ func (e *extension) Teardown(ctx context.Context, t sandboxer.Target) (sandboxer
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return rep, sandboxer.Mark(sandboxer.CodeOf(errs[0]), err)
+		mark := sandboxer.Mark
+		if len(rep.Removed) == 0 && len(errs) == 1 && sandboxer.IsRefused(err) {
+			mark = sandboxer.Refused
+		}
+		return rep, mark(sandboxer.CodeOf(errs[0]), err)
 	}
 	if t.Handle.HasState() {
 		e.forgetName(name, t.Labels, nil)

@@ -128,13 +128,9 @@ func (e *extension) DeleteSnapshot(ctx context.Context, t sandboxer.SnapshotTarg
 		}
 		id = st.Snapshot
 	} else {
-		name := snapshotName(t.Snapshot.ID, t.Snapshot.Labels[sandboxer.LabelOwner])
-		got, err := e.findSnapshot(ctx, t.Secret, name)
-		if err != nil {
-			return err
-		}
+		got, err := e.awaitSnapshot(ctx, t)
 		if got == nil {
-			return e.absent(t.Snapshot)
+			return err
 		}
 		id = got.SnapshotID
 	}
@@ -146,6 +142,22 @@ func (e *extension) DeleteSnapshot(ctx context.Context, t sandboxer.SnapshotTarg
 		return sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s is in use, end the sandboxes that were restored from it first: %w", t.Snapshot.ID, err))
 	}
 	return err
+}
+
+// awaitSnapshot finds a snapshot by name. Nil, and no error, where there is none for good.
+func (e *extension) awaitSnapshot(ctx context.Context, t sandboxer.SnapshotTarget) (*listedSnapshot, error) {
+	name := snapshotName(t.Snapshot.ID, t.Snapshot.Labels[sandboxer.LabelOwner])
+	for {
+		got, err := e.findSnapshot(ctx, t.Secret, name)
+		if err != nil || got != nil {
+			return got, err
+		}
+		err = e.absent(t.Snapshot)
+		// A wait this short is worth it: the next look is certain.
+		if wait := sandboxer.RetryAfterOf(err); wait <= 0 || wait > time.Second || !sleep(ctx, wait) {
+			return nil, err
+		}
+	}
 }
 
 // absent decides whether a snapshot that is not listed is gone for good.
