@@ -1,0 +1,139 @@
+package e2b
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// Extend moves E2B's own deadline to until, or as far as the plan allows, and returns what was granted, read back. It never
+// shortens. FailedPrecondition while the sandbox is paused, since it has no deadline then.
+func (e *extension) Extend(ctx context.Context, t sandboxer.Target, until time.Time) (time.Time, error) {
+	s, err := stateOf(t)
+	if err != nil {
+		return time.Time{}, err
+	}
+	d, err := e.describe(ctx, t.Secret, s)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if d.paused() {
+		return time.Time{}, paused(s)
+	}
+	if !until.After(d.EndAt) {
+		return d.EndAt.UTC(), nil
+	}
+	before := d.EndAt
+	seconds, err := lifetime(until, 0)
+	if err != nil {
+		return time.Time{}, err
+	}
+	err = e.setTimeout(ctx, t.Secret, s, seconds)
+	if limit := lifetimeLimit(err); limit > 0 {
+		if !time.Now().Add(limit).After(before) {
+			return before.UTC(), nil // asking for the most would shorten it
+		}
+		err = e.setTimeout(ctx, t.Secret, s, int64(limit/time.Second))
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("extending %s: %w", s.Sandbox, err)
+	}
+	// E2B answers 204 and grants less than was asked for: only what it shows counts.
+	if d, err = e.describe(ctx, t.Secret, s); err != nil {
+		return time.Time{}, err
+	}
+	e.setDeadline(s.Sandbox, d.EndAt.UTC())
+	return d.EndAt.UTC(), nil
+}
+
+func (e *extension) setTimeout(ctx context.Context, secret sandboxer.SecretFunc, s state, seconds int64) error {
+	_, err := e.api.do(ctx, secret, request{method: http.MethodPost, path: "/sandboxes/" + s.Sandbox + "/timeout", body: map[string]int64{"timeout": seconds}, repeatable: true})
+	return err
+}
+
+func (e *extension) setDeadline(id string, at time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if ses := e.sessions[id]; ses != nil {
+		ses.deadline = at
+	}
+}
+
+// Pause stops the sandbox and keeps its memory and files. A paused one costs nothing and has no deadline.
+func (e *extension) Pause(ctx context.Context, t sandboxer.Target) error {
+	s, err := stateOf(t)
+	if err != nil {
+		return err
+	}
+	// Sent again after a lost reply it answers 409, which is success as well.
+	rep, err := e.api.do(ctx, t.Secret, request{method: http.MethodPost, path: "/sandboxes/" + s.Sandbox + "/pause", body: struct{}{}, repeatable: true, timeout: createTimeout})
+	switch {
+	case err == nil:
+		e.saw(s, rep.key)
+	case statusOf(err) == http.StatusConflict || statusOf(err) == http.StatusNotFound:
+		d, seen := e.describe(ctx, t.Secret, s)
+		if seen != nil {
+			return seen
+		}
+		if !d.paused() {
+			return fmt.Errorf("pausing %s: %w", s.Sandbox, err)
+		}
+	default:
+		return fmt.Errorf("pausing %s: %w", s.Sandbox, err)
+	}
+	e.forget(s.Sandbox)
+	e.pauseMeter(s)
+	return nil
+}
+
+// Resume continues the sandbox, with the target's end as its new deadline. A running one goes on as it is.
+func (e *extension) Resume(ctx context.Context, t sandboxer.Target) (sandboxer.Reachability, error) {
+	none := sandboxer.Reachability{}
+	s, err := stateOf(t)
+	if err != nil {
+		return none, err
+	}
+	in, err := decodeInputs(t.Inputs)
+	if err != nil {
+		return none, err
+	}
+	key, err := e.api.key(ctx, t.Secret)
+	if err != nil {
+		return none, err
+	}
+	until := t.ExpiresAt
+	if !until.IsZero() && time.Until(until) <= 0 {
+		return none, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("the end of %s, %s, has passed; extend it first", s.Sandbox, until.Format(time.RFC3339)))
+	}
+	seconds, err := lifetime(until, e.longest(key.Version()))
+	if err != nil {
+		return none, err
+	}
+	got, rep, err := e.connect(ctx, t.Secret, s, seconds)
+	if limit := lifetimeLimit(err); limit > 0 {
+		e.learn(key.Version(), limit)
+		got, rep, err = e.connect(ctx, t.Secret, s, int64(limit/time.Second))
+	}
+	if err != nil {
+		if statusOf(err) == http.StatusNotFound && !e.gone(s, key.Version()) {
+			return none, notVisible(s, err)
+		}
+		return none, fmt.Errorf("resuming %s: %w", s.Sandbox, err)
+	}
+	e.resumeMeter(s, rep.status == http.StatusCreated)
+	ses := &session{id: s.Sandbox, token: got.EnvdAccessToken, version: got.EnvdVersion, domain: got.Domain, user: in.User, workdir: in.Workdir}
+	d, err := e.describe(ctx, t.Secret, s)
+	if err != nil {
+		return none, err
+	}
+	if d.paused() {
+		return none, sandboxer.Mark(sandboxer.Unavailable, errors.New("E2B says that it resumed "+s.Sandbox+", and still shows it as paused"))
+	}
+	ses.deadline = d.EndAt.UTC()
+	e.keep(ses)
+	return e.WaitReady(ctx, t)
+}
