@@ -87,7 +87,7 @@ func decodeRecord(sr store.Record) (*record, error) {
 	if r.V > recordVersion {
 		return nil, sandboxer.Mark(sandboxer.FailedPrecondition, fmt.Errorf("the record of %s is of format %d, written by a newer release: upgrade sandboxer", r.ID, r.V))
 	}
-	if e.Asked == nil || len(e.Recipes) != len(r.Attempts) {
+	if r.V < 1 || string(r.ID) != sr.Key.ID || r.current() == nil || e.Asked == nil || len(e.Recipes) != len(r.Attempts) {
 		return nil, sandboxer.Mark(sandboxer.Internal, fmt.Errorf("the record of %s is incomplete", sr.Key.ID))
 	}
 	var err error
@@ -98,8 +98,11 @@ func decodeRecord(sr store.Record) (*record, error) {
 		r.Quote = &estimate{MeterQuote: *e.Quote}
 	}
 	for i, p := range e.Recipes {
-		if p != nil {
+		switch {
+		case p != nil:
 			r.Attempts[i].Recipe = &recipe{Profile: *p}
+		case r.Attempts[i].N > 0:
+			return nil, sandboxer.Mark(sandboxer.Internal, fmt.Errorf("the record of %s lacks the recipe of attempt %d", r.ID, r.Attempts[i].N))
 		}
 	}
 	r.rev, r.saved = sr.Rev, r.State

@@ -233,22 +233,24 @@ func TestReapLeavesCreatesAlone(t *testing.T) {
 	})
 }
 
-// TestReapExpired: what nothing else has removed is removed by the reaper.
+// TestReapExpired: what expired without this Manager's schedule knowing of it is removed by the reaper.
 func TestReapExpired(t *testing.T) {
 	simulate(t, func(t *testing.T) {
 		w := newWorld(t)
+		m := w.open()
 		p := &process{}
-		m := w.start(p)
-		created(t, m, ask("a"))
+		created(t, w.start(p), ask("a"))
 		p.kill()
-		m = w.open()
-		w.store.mu.Lock()
-		w.store.blind = true // the schedule cannot read the record when it is due
-		w.store.mu.Unlock()
-		pass(time.Hour + 5*time.Second)
-		w.store.heal()
-		pass(6 * time.Second)
-		reap(t, m, manager.ReapOptions{})
+		pass(time.Hour + time.Second)
+		if r := reap(t, m, manager.ReapOptions{}); len(names(r)) > 0 {
+			t.Errorf("reaped before whoever made it had its chance: %+v", r)
+		}
+		pass(10 * time.Second)
+		dry := reap(t, m, manager.ReapOptions{DryRun: true})
+		w.wantLive("a")
+		if diff := cmp.Diff(dry, reap(t, m, manager.ReapOptions{})); diff != "" || len(dry.Expired) != 1 {
+			t.Errorf("the dry run said, and the real one did (-dry +real):\n%s", diff)
+		}
 		wantState(t, m, "a", sandboxer.StateGone)
 		w.wantLive()
 	})
@@ -389,4 +391,26 @@ func TestRemovedBehindTheListing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestReapFails: what could not be removed is told, the rest is done, and the next reap finds it again or finds it removed.
+func TestReapFails(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t, sandboxer.CapList, sandboxer.CapSnapshot)
+		m := w.open()
+		for _, name := range []string{"s1", "s2", "s3"} {
+			w.backend.Plant("ext.fake", "", name, stamped(owner(t, w.store), name))
+		}
+		pass(20 * time.Minute)
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpTeardown, ID: "s2", Err: errLost, Times: 1})
+		r, err := m.Reap(context.Background(), manager.ReapOptions{})
+		wantText(t, err, "s2", "connection reset")
+		wantCode(t, err, sandboxer.Unknown)
+		if len(r.Orphaned) != 2 {
+			t.Errorf("reaped %+v, want the other two", r)
+		}
+		w.wantLive("s2")
+		pass(time.Minute) // it is on record now, and tried again like any other
+		w.wantLive()
+	})
 }

@@ -21,6 +21,7 @@ type spy struct {
 	mu    sync.Mutex
 	wrong []wrong
 	blind bool // nothing can be read
+	blink int  // nothing can be read so many times
 }
 
 // wrong makes commits fail whose description begins with Point.
@@ -31,6 +32,7 @@ type wrong struct {
 	Applied bool   // the commit is applied, and its reply lost
 	Err     error
 	Blinds  bool   // nothing can be read from then on
+	Blinks  bool   // the next read fails
 	Before  func() // called before the commit
 }
 
@@ -57,7 +59,8 @@ func (s *spy) heal() {
 
 func (s *spy) Get(ctx context.Context, keys ...store.Key) ([]store.Record, error) {
 	s.mu.Lock()
-	blind := s.blind
+	blind := s.blind || s.blink > 0
+	s.blink = max(0, s.blink-1)
 	s.mu.Unlock()
 	if blind {
 		return nil, errDisk
@@ -76,6 +79,9 @@ func (s *spy) match(line string) *wrong {
 		if w.Skip--; w.Skip < 0 {
 			w.Times--
 			s.blind = s.blind || w.Blinds
+			if w.Blinks {
+				s.blink = 1
+			}
 			hit := *w
 			return &hit
 		}

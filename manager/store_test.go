@@ -26,6 +26,8 @@ func TestStoreFails(t *testing.T) {
 		"lost":           {Err: errDisk, Applied: true},
 		"blind":          {Err: errDisk, Blinds: true},
 		"lost and blind": {Err: errDisk, Applied: true, Blinds: true},
+		"lost, a moment": {Err: errDisk, Applied: true, Blinks: true},
+		"a moment":       {Err: errDisk, Blinks: true},
 	}
 	refuse := []fake.Fault{{Op: sandboxer.OpProvision, Err: errBad, Times: 1}}
 	never := []fake.Fault{{Op: sandboxer.OpWaitReady, Err: errBad, Times: 1}}
@@ -89,6 +91,7 @@ func TestStoreFailsLater(t *testing.T) {
 		"full":           {Err: errFull},
 		"lost":           {Err: errDisk, Applied: true},
 		"lost and blind": {Err: errDisk, Applied: true, Blinds: true},
+		"lost, a moment": {Err: errDisk, Applied: true, Blinks: true},
 	} {
 		for _, point := range []string{"commit tearing_down", "commit gone"} {
 			for _, by := range []string{"request", "time"} {

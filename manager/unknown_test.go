@@ -141,6 +141,29 @@ func TestLateArrival(t *testing.T) {
 	}
 }
 
+// TestFoundAfterTeardown: a removal by name that says it is done is believed only when the name is not found any more.
+func TestFoundAfterTeardown(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t, sandboxer.CapFind)
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Hang: true, Effect: fake.After, Times: 1})
+		w.backend.Break(fake.TeardownLies)
+		m := w.open()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, err := m.Create(ctx, ask("a"))
+		var orphan *sandboxer.OrphanError
+		if !errors.As(err, &orphan) {
+			t.Fatalf("%v is no OrphanError", err)
+		}
+		wantText(t, orphan.Cleanup, "still finds")
+		wantState(t, m, "a", sandboxer.StateOrphaned)
+		w.backend.Mend()
+		pass(time.Minute)
+		wantState(t, m, "a", sandboxer.StateFailed)
+		w.wantLive()
+	})
+}
+
 // TestCheckpoint: the handle of a creation in several steps is durable before Provision returns, and a lost reply needs no
 // look-up then.
 func TestCheckpoint(t *testing.T) {
