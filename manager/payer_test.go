@@ -278,7 +278,7 @@ func TestEnvironment(t *testing.T) {
 	m := w.open()
 	_, err := m.Create(context.Background(), ask("a"))
 	wantCode(t, err, sandboxer.Unauthenticated)
-	wantText(t, err, "export SANDBOXER_TEST_KEY")
+	wantText(t, err, "set the environment variable SANDBOXER_TEST_KEY")
 	t.Setenv("SANDBOXER_TEST_KEY", canary)
 	created(t, m, ask("a"))
 	if key := status(t, m, "a").Payer.Key; key == "" || strings.Contains(key, canary) {

@@ -246,7 +246,7 @@ func TestSnapshotExpires(t *testing.T) {
 			t.Fatal(err)
 		}
 		m = w.open()
-		w.backend.Fail(fake.Fault{Op: sandboxer.OpDeleteSnapshot, Err: errLost, Times: 3})
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpDeleteSnapshot, Err: errLost})
 		w.store.fail(wrong{Point: "commit snapshot deleting", Err: errFull, Times: 1})
 		pass(10*time.Minute - time.Second)
 		w.wantLive("a", "snapshot/forever", "snapshot/snap")
@@ -254,6 +254,7 @@ func TestSnapshotExpires(t *testing.T) {
 		if diff := cmp.Diff([]string{"forever ready", "snap deleting"}, snapshots(t, m, manager.Filter{})); diff != "" {
 			t.Errorf("on record (-want +got):\n%s", diff)
 		}
+		w.backend.Heal()
 		pass(10 * time.Minute)
 		w.wantLive("a", "snapshot/forever")
 	})
