@@ -69,6 +69,7 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // SecretFunc fetches a secret for whoever pays. Fetch when used, and again after the backend refused a key; do not keep it.
+// Safe for concurrent use.
 type SecretFunc func(ctx context.Context, ref SecretRef) (Secret, error)
 
 // Payer is whose key a sandbox was bought with. The Manager asks once, stores it with the intent, and never re-decides:

@@ -14,6 +14,7 @@ import (
 	"github.com/sand-boxer/sandboxer/manager/store"
 	"github.com/sand-boxer/sandboxer/metering"
 	"github.com/sand-boxer/sandboxer/registry"
+	"github.com/sand-boxer/sandboxer/secrets"
 )
 
 // Config configures a Manager. Registry and Store are required.
@@ -23,7 +24,7 @@ type Config struct {
 	// snapshots Close then removes, because nobody would remember them. The Manager does not close it.
 	Store store.Store
 	Hosts []sandboxer.Host
-	// Secrets gives out credentials. Defaults to the process environment ("env:NAME"), the platform paying for all.
+	// Secrets gives out credentials. Defaults to secrets.Env(): the platform pays for all, with keys from its environment.
 	Secrets      sandboxer.SecretSource
 	Meter        *metering.Meter // nil: what sandboxes cost is shown in statuses and not exported
 	Interceptors []sandboxer.Interceptor
@@ -59,7 +60,7 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Secrets == nil {
-		c.Secrets = environment{}
+		c.Secrets = secrets.Env()
 	}
 	for _, d := range []struct {
 		value *time.Duration

@@ -2,12 +2,8 @@ package manager
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -88,29 +84,4 @@ func (w *keyWatch) usedForeignKey() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.foreign
-}
-
-// environment is the default SecretSource: "env:NAME", and the platform pays for all.
-type environment struct{}
-
-func (environment) Payer(_ context.Context, ref sandboxer.SecretRef, _ sandboxer.Consumer) (sandboxer.Payer, error) {
-	s, err := lookupEnv(ref)
-	return sandboxer.Payer{Key: s.Version()}, err
-}
-
-func (environment) Secret(_ context.Context, ref sandboxer.SecretRef, _ sandboxer.Payer) (sandboxer.Secret, error) {
-	return lookupEnv(ref)
-}
-
-func lookupEnv(ref sandboxer.SecretRef) (sandboxer.Secret, error) {
-	name, ok := strings.CutPrefix(string(ref), "env:")
-	if !ok {
-		return sandboxer.Secret{}, sandboxer.Refused(sandboxer.Unauthenticated, fmt.Errorf("%q is no reference to the environment; write env:NAME, or give manager.Config.Secrets a source that knows it", ref))
-	}
-	v := os.Getenv(name)
-	if v == "" {
-		return sandboxer.Secret{}, sandboxer.Refused(sandboxer.Unauthenticated, errors.New(string(ref)+" is not set; export "+name))
-	}
-	sum := sha256.Sum256([]byte("sandboxer key version\x00" + v))
-	return sandboxer.NewSecret([]byte(v), hex.EncodeToString(sum[:4])), nil
 }

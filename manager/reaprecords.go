@@ -67,7 +67,7 @@ func (rp *reaper) lost(ctx context.Context, id sandboxer.ID) error {
 	if err != nil {
 		return err
 	}
-	gone := false
+	var gone bool
 	if rp.o.DryRun {
 		ctx, cancel := context.WithTimeout(ctx, rp.m.cfg.TeardownTimeout)
 		defer cancel()
