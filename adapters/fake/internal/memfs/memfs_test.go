@@ -118,14 +118,14 @@ func TestExtract(t *testing.T) {
 			if err := f.WriteFile("/outside/kept", []byte("kept"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			err := f.Extract(t.Context(), "/work/in", pack(t, tc.in...), TarOptions{})
+			err := f.Extract(t.Context(), "/space/in", pack(t, tc.in...), TarOptions{})
 			switch {
 			case errors.Is(tc.err, errAny) && err != nil:
 			case !errors.Is(err, tc.err) || (err == nil) != (tc.err == nil):
 				t.Errorf("Extract: %v, want %v", err, tc.err)
 			}
 			if tc.err == nil {
-				if diff := cmp.Diff(tc.want, dump(t, f, "/work/in")); diff != "" {
+				if diff := cmp.Diff(tc.want, dump(t, f, "/space/in")); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
 				}
 			}
