@@ -7,9 +7,12 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/compose-spec/compose-go/v2/types"
 )
+
+const leastInterval = 200 * time.Millisecond
 
 // The checks say why a value is refused, or "".
 
@@ -109,6 +112,14 @@ func bytesAbove(_ *load, v reflect.Value) string {
 func pids(_ *load, v reflect.Value) string {
 	if v.Int() < 0 {
 		return "it would lift the limit of the sandbox"
+	}
+	return ""
+}
+
+// interval keeps health checks from busying the engine, which is in no sandbox's limits.
+func interval(_ *load, v reflect.Value) string {
+	if d := time.Duration(v.Elem().Int()); d < leastInterval {
+		return fmt.Sprintf("%v: the engine would do little else; at least %v is taken", d, leastInterval)
 	}
 	return ""
 }

@@ -17,15 +17,17 @@ import (
 // cannot be fooled by quoting.
 const (
 	maxFile     = 256 << 10
-	maxBrackets = 2000  // [ and {, but for ${: no nesting of flow style is deeper
-	maxIndent   = 200   // columns: no nesting of block style is deeper
-	maxMarks    = 8     // "- - - x": nesting in one line
-	maxNodes    = 10000 // lines, commas and brackets
-	maxAliased  = 1500  // the same where the file has aliases
-	maxText     = 1 << 20
-	maxRefs     = 64 // ${…} in one string: their nesting
+	maxBrackets = 1000     // [ and {, but for ${: no nesting of flow style is deeper
+	maxIndent   = 200      // columns: no nesting of block style is deeper
+	maxMarks    = 8        // "- - - x": nesting in one line
+	maxNodes    = 10000    // lines, commas and brackets
+	maxAliased  = 1500     // the same where the file has aliases
+	maxExpanded = 16 << 20 // bytes, were every alias the whole file
+	maxText     = 1 << 20  // of all strings, once aliases and variables are resolved
+	maxRefs     = 64       // ${…} in one string: their nesting
 	maxPorts    = 512
 	maxServices = 64
+	maxProblems = 50 // told at once
 	maxScale    = 64 // containers of all services together
 )
 
@@ -59,8 +61,10 @@ func bound(src []byte) error {
 			return fmt.Errorf("line %d or so nests %d lists; at most %d are read", n+1, marks, maxMarks)
 		}
 	}
-	if aliased(src) {
-		most = maxAliased
+	if n := aliases(src); n > 0 {
+		if most = maxAliased; n*len(src) > maxExpanded {
+			return fmt.Errorf("the file has about %d aliases in %d bytes; the product of both is at most %d", n, len(src), maxExpanded)
+		}
 	}
 	if nodes > most {
 		return fmt.Errorf("the file has about %d values; at most %d are read, and %d in a file with aliases", nodes, maxNodes, maxAliased)
@@ -68,17 +72,18 @@ func bound(src []byte) error {
 	return nil
 }
 
-// aliased reports whether there may be an alias: a * that begins a word.
-func aliased(src []byte) bool {
+// aliases counts what may be an alias: a * that begins a word.
+func aliases(src []byte) int {
+	n := 0
 	for i, c := range src {
 		if c != '*' || i+1 == len(src) || strings.IndexByte(" \t\r\n", src[i+1]) >= 0 {
 			continue
 		}
 		if i == 0 || strings.IndexByte(" \t\r\n[]{},:-?", src[i-1]) >= 0 {
-			return true
+			n++
 		}
 	}
-	return false
+	return n
 }
 
 var portRange = regexp.MustCompile(`(?:^|:)(\d+)-(\d+)(?:/[^:]*)?(?::|$)`)

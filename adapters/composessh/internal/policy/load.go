@@ -44,7 +44,7 @@ func (l *load) run(ctx context.Context) (*Stack, error) {
 		}
 	}
 	l.places = locate(l.src)
-	if err := l.read(ctx); err != nil || len(l.problems) > 0 {
+	if err := l.read(ctx); err != nil || l.project == nil {
 		return nil, err
 	}
 	l.judge()
@@ -60,6 +60,7 @@ func (l *load) run(ctx context.Context) (*Stack, error) {
 // given, includes and extends are skipped (and refused later), paths stay as they are written (making them absolute asks
 // for the home directory), and env_file and label_file stay unread.
 func (l *load) read(ctx context.Context) error {
+	l.missing = map[string]bool{}
 	details := types.ConfigDetails{
 		WorkingDir:  l.o.Workspace,
 		ConfigFiles: []types.ConfigFile{{Filename: l.o.File, Content: l.unversioned()}},
@@ -79,7 +80,8 @@ func (l *load) read(ctx context.Context) error {
 	}
 	dict, err := loader.LoadModelWithContext(ctx, details, set)
 	if len(l.missing) > 0 {
-		for _, name := range slices.Sorted(maps.Keys(l.missing)) {
+		names := slices.Sorted(maps.Keys(l.missing))
+		for _, name := range names[:min(len(names), maxProblems)] {
 			line, col := l.places.text("$"+name, "${"+name)
 			l.problems = append(l.problems, Problem{Line: line, Column: col, Why: fmt.Sprintf(
 				"the variable %s has no value: variables come from the input env only, never from the environment of a program; give it, or write ${%s:-default}", name, name)})
@@ -102,15 +104,16 @@ func (l *load) read(ctx context.Context) error {
 	if l.project, err = loader.ModelToProject(dict, opts, details); err != nil {
 		// It stops at the first inconsistency; judge what can be judged, so that everything is reported at once.
 		again := loader.ToOptions(&details, []func(*loader.Options){set, func(o *loader.Options) { o.SkipConsistencyCheck = true }})
+		l.text, l.ports = 0, 0
 		fresh, ferr := loader.LoadModelWithContext(ctx, details, set)
 		if ferr != nil {
 			return l.broken(ctx, ferr)
 		}
 		var perr error
-		if l.project, perr = loader.ModelToProject(fresh, again, details); perr != nil {
-			return l.broken(ctx, perr)
+		if l.project, perr = loader.ModelToProject(fresh, again, details); perr == nil {
+			l.judge()
 		}
-		l.judge()
+		l.project = nil // it is not consistent
 		return l.broken(ctx, err)
 	}
 	return nil
@@ -144,7 +147,8 @@ func (nothingRemote) Load(_ context.Context, p string) (string, error) {
 func (nothingRemote) Dir(string) string { return "" }
 
 var (
-	plainVariable = regexp.MustCompile(`^\$\{?([_a-zA-Z][_a-zA-Z0-9]*)\}?`)
+	// plainVariable is a variable that says nothing of what to do without a value, or an escaped $.
+	plainVariable = regexp.MustCompile(`\$(?:\$|([_a-zA-Z][_a-zA-Z0-9]*)|\{([_a-zA-Z][_a-zA-Z0-9]*)\})`)
 	errTooMuch    = errors.New("the file is too big once its aliases are resolved")
 )
 
@@ -162,18 +166,18 @@ func (l *load) substitute(s string, lookup template.Mapping) (string, error) {
 	case strings.Count(s, "${") > maxRefs:
 		return "", fmt.Errorf("more than %d variables in one value", maxRefs)
 	}
-	out, err := template.SubstituteWithOptions(s, lookup, template.WithoutLogging,
-		template.WithReplacementFunction(func(ref string, lookup template.Mapping, cfg *template.Config) (string, error) {
-			if m := plainVariable.FindStringSubmatch(ref); m != nil && !strings.HasPrefix(ref, "$$") && (ref[1] != '{' || strings.HasPrefix(ref[2+len(m[1]):], "}")) {
-				if _, ok := lookup(m[1]); !ok {
-					if l.missing == nil {
-						l.missing = map[string]bool{}
-					}
-					l.missing[m[1]] = true
-				}
+	missing := false
+	for _, m := range plainVariable.FindAllStringSubmatch(s, -1) {
+		if name := m[1] + m[2]; name != "" {
+			if _, ok := lookup(name); !ok {
+				l.missing[name], missing = true, true
 			}
-			return template.DefaultReplacementFunc(ref, lookup, cfg)
-		}))
+		}
+	}
+	if missing {
+		return s, nil
+	}
+	out, err := template.SubstituteWithOptions(s, lookup, template.WithoutLogging)
 	if l.text += len(out); l.text > maxText {
 		return "", errTooMuch
 	}

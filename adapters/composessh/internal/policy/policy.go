@@ -78,7 +78,7 @@ type Stack struct {
 }
 
 // Load judges a Compose file. Whatever it refuses is a Refused InvalidArgument; where the file is at fault, errors.As finds
-// an [*Error] with every problem. No value of Options.Env is in a message. It opens no file and no connection, starts
+// an [*Error] with every problem, up to 50. No value of Options.Env is in a message. It opens no file and no connection, starts
 // nothing, and is safe for concurrent use. The file is hostile: size, nesting, aliases and ranges are capped first, so that
 // Load ends within seconds whatever it is given.
 func Load(ctx context.Context, compose []byte, o Options) (*Stack, error) {
@@ -145,6 +145,8 @@ func (e *Error) Error() string {
 
 // failure sorts the problems by their place and takes the values of variables out of their text.
 func (l *load) failure() error {
+	more := len(l.problems) - maxProblems
+	l.problems = l.problems[:min(len(l.problems), maxProblems)]
 	for i := range l.problems {
 		l.problems[i].Why = l.scrub(l.problems[i].Why)
 		l.problems[i].Field = l.scrub(l.problems[i].Field)
@@ -156,7 +158,11 @@ func (l *load) failure() error {
 		}
 		return strings.Compare(a.Field+a.Why, b.Field+b.Why)
 	})
-	return &Error{File: l.o.File, Problems: slices.Compact(l.problems)}
+	l.problems = slices.Compact(l.problems)
+	if more > 0 {
+		l.problems = append(l.problems, Problem{Why: fmt.Sprintf("and %d more", more)})
+	}
+	return &Error{File: l.o.File, Problems: l.problems}
 }
 
 // scrub replaces the values of variables, which may be secrets, by their names.

@@ -158,13 +158,15 @@ func TestEverythingAtOnce(t *testing.T) {
     pid: host
     build: ./db
     extends: {service: web}
+include: [x.yaml]
 `), options("web"))
 	refusal(t, err)
 	want := `invalid_argument: compose.yaml:4:5: service web: services.web.privileged: a privileged container is root on the host (the operator's policy "trusted" would allow it)
 compose.yaml:5:15: service web: services.web.volumes[0].source: "/" is not in the workspace: only relative paths that stay below the Compose file's directory are mounted (the operator's policy "trusted" would allow it)
 compose.yaml:8:5: service db: services.db.pid: "host": it can be a namespace of the host, or of a container of another stack; only service:<name> is taken (the operator's policy "trusted" would allow it)
 compose.yaml:9:5: service db: services.db.build: what a Dockerfile runs, runs in the host's builder and outside of the sandbox's limits; use an image (the operator's policy "build-allowed" would allow it)
-compose.yaml:10:5: service db: services.db.extends: it reads other files or services; write the service out`
+compose.yaml:10:5: service db: services.db.extends: it reads other files or services; write the service out
+compose.yaml:11:1: include: it reads other files; write one file`
 	if diff := cmp.Diff(want, err.Error()); diff != "" {
 		t.Error(diff)
 	}

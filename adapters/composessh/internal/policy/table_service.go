@@ -122,8 +122,8 @@ var serviceTables = map[string]fields{
 	},
 	"ServiceDependency": {"Condition": allow(), "Restart": allow(), "Required": allow(), "Extensions": own()},
 	"HealthCheckConfig": {
-		"Test": allow(), "Timeout": allow(), "Interval": allow(), "Retries": allow(), "StartPeriod": allow(),
-		"StartInterval": allow(), "Disable": allow(), "Extensions": own(),
+		"Test": allow(), "Timeout": allow(), "Interval": check(interval), "Retries": allow(), "StartPeriod": allow(),
+		"StartInterval": check(interval), "Disable": allow(), "Extensions": own(),
 	},
 	"LoggingConfig": {"Driver": allow(), "Options": check(logOptions), "Extensions": own()},
 	"UlimitsConfig": {"Single": allow(), "Soft": allow(), "Hard": allow(), "Extensions": own()},

@@ -13,6 +13,16 @@ import (
 // containers there are.
 func (l *load) together() {
 	containers := 0
+	for _, section := range []struct {
+		key   string
+		names []string
+	}{{"services", l.project.ServiceNames()}, {"networks", l.project.NetworkNames()}, {"volumes", l.project.VolumeNames()}} {
+		for _, name := range section.names {
+			if strings.HasPrefix(name, "-") { // nobody should have to tell it from an option
+				l.refuse([]string{section.key, name}, "a name cannot begin with -", "")
+			}
+		}
+	}
 	for _, name := range l.project.ServiceNames() {
 		s := l.project.Services[name]
 		if n := s.GetScale(); n < 0 || n > maxScale {
