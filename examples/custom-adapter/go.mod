@@ -5,7 +5,6 @@ go 1.26.5
 require github.com/sand-boxer/sandboxer v0.0.0
 
 require (
-	github.com/kr/text v0.2.0 // indirect
 	go.uber.org/goleak v1.3.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
