@@ -248,7 +248,8 @@ func (m *Manager) teardown(ctx context.Context, id sandboxer.ID, cause error) (r
 
 // Abandon ends the record of a sandbox that cannot be torn down, on an operator's word: its backend is gone for good, or
 // somebody removed it by hand. What may still exist is not looked after any more; the record keeps the reason. Only for
-// sandboxes that are orphaned or being torn down; FailedPrecondition otherwise.
+// sandboxes that are orphaned or being torn down; FailedPrecondition otherwise. It ends as gone, so that no create under its
+// ID makes a second resource beside one that may still exist. What it costs from then on is in no meter record.
 func (m *Manager) Abandon(ctx context.Context, id sandboxer.ID, reason string) error {
 	if reason == "" {
 		return wrap("abandon", &record{ID: id}, sandboxer.Refused(sandboxer.InvalidArgument, errors.New("say why: the record keeps it")))
@@ -260,7 +261,7 @@ func (m *Manager) Abandon(ctx context.Context, id sandboxer.ID, reason string) e
 		}
 		a := r.current()
 		r.Cause = fmt.Sprintf("abandoned after %d failed removals (%s): %s", r.Tries, r.Reason, reason)
-		r.CauseCode = sandboxer.Unknown
+		r.CauseCode, r.Abandoned = sandboxer.Unknown, true
 		r.NextTry = time.Time{}
 		var muts []store.Mutation
 		muts = append(muts, releasePlace(a)...)
@@ -276,10 +277,14 @@ func (m *Manager) arm(r *record) {
 			return
 		}
 		r.armed = r.ExpiresAt
-		m.sched.add(r.ExpiresAt.Add(spread(time.Until(r.ExpiresAt))), jobExpire, string(r.ID))
+		m.armExpiry(r.ID, r.ExpiresAt)
 	case sandboxer.StateOrphaned:
 		m.retries.add(r.NextTry, jobRetry, string(r.ID))
 	}
+}
+
+func (m *Manager) armExpiry(id sandboxer.ID, at time.Time) {
+	m.sched.add(at.Add(spread(time.Until(at))), jobExpire, string(id))
 }
 
 // spread keeps sandboxes that were made together from being removed in one instant: up to a hundredth of what is left, and

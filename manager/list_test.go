@@ -206,3 +206,30 @@ func TestAbandon(t *testing.T) {
 		w.backend.Heal()
 	})
 }
+
+// TestAbandonNeverReady: what was never ready ends as gone too. A create under its ID would make a second resource beside one
+// that may still exist.
+func TestAbandonNeverReady(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t)
+		m := w.open()
+		ctx := context.Background()
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpWaitReady, Err: errLost})
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpTeardown, Err: errLost})
+		_, err := m.Create(ctx, ask("a"))
+		var orphan *sandboxer.OrphanError
+		if !errors.As(err, &orphan) {
+			t.Fatalf("%v is no OrphanError", err)
+		}
+		if err := m.Abandon(ctx, "a", "the machine was scrapped"); err != nil {
+			t.Fatal(err)
+		}
+		w.backend.Heal()
+		if s := status(t, m, "a"); s.State != sandboxer.StateGone {
+			t.Errorf("it is %s", s.State)
+		}
+		_, err = m.Create(ctx, ask("a"))
+		wantCode(t, err, sandboxer.FailedPrecondition)
+		w.backend.Vanish("a") // somebody scrapped it
+	})
+}

@@ -47,9 +47,10 @@ type record struct {
 	Quote     *estimate                `json:"-"`
 	Cost      *sandboxer.MeterReading  `json:"cost,omitempty"` // the last reading, once it has ended
 	Cleanup   *sandboxer.CleanupReport `json:"cleanup,omitempty"`
-	Stray     map[string]string        `json:"stray,omitempty"`    // the labels of a resource that the reaper found without a record
-	Undying   bool                     `json:"undying,omitempty"`  // paused: the backend's own deadline does not run
-	Resuming  bool                     `json:"resuming,omitempty"` // a Resume was begun and its result is not known
+	Stray     map[string]string        `json:"stray,omitempty"`     // the labels of a resource that the reaper found without a record
+	Undying   bool                     `json:"undying,omitempty"`   // paused: the backend's own deadline does not run
+	Resuming  bool                     `json:"resuming,omitempty"`  // a Resume was begun and its result is not known
+	Abandoned bool                     `json:"abandoned,omitempty"` // an operator ended it, whatever may be left
 	Tries     int                      `json:"tries,omitempty"`
 	NextTry   time.Time                `json:"next_try,omitzero"`
 }

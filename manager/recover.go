@@ -2,10 +2,12 @@ package manager
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/manager/store"
@@ -33,25 +35,19 @@ func (m *Manager) recover(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("the store cannot be read: %w", err)
 		}
+		kept, err := glance(sr)
+		if err != nil {
+			return err
+		}
+		if kept != nil {
+			m.keep(kept, look)
+			continue
+		}
 		r, err := decodeRecord(sr)
 		if err != nil {
 			return err
 		}
-		switch r.State {
-		case sandboxer.StateReady, sandboxer.StatePaused:
-			m.report.Kept++
-			r.saved = "" // arm it, whatever was armed in another process
-			m.arm(r)
-			if x := m.extensions[r.current().Extension]; x != nil && x.can(sandboxer.CapInspect) {
-				id := r.ID // all that is held of it until its turn comes
-				look.add(r.current().spot(), func(ctx context.Context) error {
-					_, err := m.inspect(ctx, id)
-					return err
-				})
-			}
-		default:
-			unfinished = append(unfinished, r)
-		}
+		unfinished = append(unfinished, r)
 	}
 	calls, cancel := context.WithTimeout(ctx, m.cfg.RecoverTimeout)
 	defer cancel()
@@ -65,6 +61,56 @@ func (m *Manager) recover(ctx context.Context) error {
 		m.work.Go(func() { m.lookAtKept(look) })
 	}
 	return nil
+}
+
+// glimpse is what a start needs of a sandbox that is kept. There may be a million, and reading a whole record takes several
+// times as long.
+type glimpse struct {
+	V         int             `json:"v"`
+	ID        sandboxer.ID    `json:"id"`
+	State     sandboxer.State `json:"state"`
+	ExpiresAt time.Time       `json:"expires_at"`
+	Attempts  []struct {
+		N         int    `json:"n"`
+		Extension string `json:"extension"`
+		Host      string `json:"host"`
+	} `json:"attempts"`
+	spot spot // of the current attempt
+}
+
+// glance reads the record of a sandbox that is to be kept; nil for any other, which is to be read whole.
+func glance(sr store.Record) (*glimpse, error) {
+	g := &glimpse{}
+	if err := json.Unmarshal(sr.Body, g); err != nil {
+		return nil, sandboxer.Mark(sandboxer.Internal, fmt.Errorf("the record of %s does not decode: %w", sr.Key.ID, err))
+	}
+	if g.V > recordVersion || (g.State != sandboxer.StateReady && g.State != sandboxer.StatePaused) {
+		return nil, nil
+	}
+	for _, a := range g.Attempts {
+		if a.N > 0 {
+			g.spot = spot{a.Extension, a.Host}
+		}
+	}
+	if g.spot == (spot{}) {
+		return nil, nil // damaged; reading it whole says how
+	}
+	return g, nil
+}
+
+// keep arms the end of a kept sandbox, whatever was armed in another process, and has it looked at.
+func (m *Manager) keep(g *glimpse, look *bySpot) {
+	m.report.Kept++
+	if !g.ExpiresAt.IsZero() {
+		m.armExpiry(g.ID, g.ExpiresAt)
+	}
+	if x := m.extensions[g.spot.extension]; x != nil && x.can(sandboxer.CapInspect) {
+		id := g.ID // all that is held of it until its turn comes
+		look.add(g.spot, func(ctx context.Context) error {
+			_, err := m.inspect(ctx, id)
+			return err
+		})
+	}
 }
 
 // settleAll tears unfinished intents down. Those that it does not come to before ctx ends go on in the background.

@@ -245,7 +245,7 @@ func (m *Manager) end(ctx context.Context, r *record, cause error) error {
 // finish stores the end of a sandbox of which nothing is left.
 func (m *Manager) finish(ctx context.Context, r *record, a *attempt, muts []store.Mutation) error {
 	r.State = sandboxer.StateGone
-	if r.ReadyAt.IsZero() {
+	if r.ReadyAt.IsZero() && !r.Abandoned {
 		r.State = sandboxer.StateFailed
 	}
 	r.Code, r.Reason, r.EndedAt = r.CauseCode, r.Cause, now()
