@@ -110,6 +110,8 @@ type Executor interface {
 	// Exec: any exit code is a nil error; an error means that it never ran or that its fate is unknown. ctx ending, or
 	// req.Timeout, kills the whole process tree in the sandbox. Background children outlive a normal exit, and Exec does
 	// not wait for pipes that they hold open. A Stdin that blocks does not keep Exec from returning. A Write error ends it.
+	// The tree includes what made itself a session of its own. A Dir that does not exist is an error. A terminal that the
+	// backend cannot give is Unsupported.
 	Exec(ctx context.Context, t Target, req ExecRequest) (ExecResult, error)
 }
 
@@ -117,7 +119,7 @@ type Executor interface {
 type ExecRequest struct {
 	Command []string          // argv, never a shell string
 	Env     map[string]string // added to the sandbox's own environment
-	Dir     string            // relative to the workspace; empty: the workspace
+	Dir     string            // relative to the workspace, or absolute as seen inside; empty: the workspace
 	Service string            // which container of a stack; empty: the profile's main one; InvalidArgument where there are none
 	Stdin   io.Reader         // nil: empty
 	Stdout  io.Writer         // nil discards; the same writer for both is never written to concurrently
@@ -140,7 +142,7 @@ type WindowSize struct{ Cols, Rows int }
 // ExecResult is how a command ended.
 type ExecResult struct {
 	ExitCode int    // -1 where a signal ended it
-	Signal   string // "SIGKILL"; "" where it exited by itself
+	Signal   string // its name, as in "SIGKILL"; "" where it exited by itself
 	TimedOut bool   // ExecRequest.Timeout passed and the command was killed
 	Duration time.Duration
 }

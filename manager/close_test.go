@@ -13,6 +13,8 @@ import (
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/fake"
 	"github.com/sand-boxer/sandboxer/manager"
+	"github.com/sand-boxer/sandboxer/manager/store"
+	"github.com/sand-boxer/sandboxer/registry"
 )
 
 // TestClose: live sandboxes live on, a create in flight is cancelled and cleaned up, new work is refused.
@@ -224,4 +226,30 @@ func (c *closer) Teardown(ctx context.Context, t sandboxer.Target) (sandboxer.Cl
 		err = errors.New("called after Close")
 	}
 	return rep, err
+}
+
+// TestOneManager: a second Manager would take the first one's creates for what a crash left.
+func TestOneManager(t *testing.T) {
+	t.Parallel()
+	reg, err := registry.New(registry.WithAdapters(fake.New().Adapter()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := store.Memory()
+	first, err := manager.New(t.Context(), manager.Config{Registry: reg, Store: st})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = manager.New(t.Context(), manager.Config{Registry: reg, Store: st})
+	wantCode(t, err, sandboxer.FailedPrecondition)
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second, err := manager.New(t.Context(), manager.Config{Registry: reg, Store: st})
+	if err != nil {
+		t.Fatalf("after the first was closed: %v", err)
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -100,6 +100,7 @@ func TestBadRequests(t *testing.T) {
 		"input that is no data": {func(r *sandboxer.CreateRequest) { r.Inputs = sandboxer.Inputs{"files": func() {}} }, sandboxer.InvalidArgument, []string{"Inputs"}},
 		"reserved label":        {func(r *sandboxer.CreateRequest) { r.Labels = map[string]string{sandboxer.LabelOwner: "me"} }, sandboxer.InvalidArgument, []string{"reserved"}},
 		"negative TTL":          {func(r *sandboxer.CreateRequest) { r.TTL = -2 }, sandboxer.InvalidArgument, []string{"TTL", "NoTTL"}},
+		"TTL without a unit":    {func(r *sandboxer.CreateRequest) { r.TTL = 30 }, sandboxer.InvalidArgument, []string{"30ns", "30*time.Second"}},
 		"endless TTL":           {func(r *sandboxer.CreateRequest) { r.TTL = 1<<63 - 1 }, sandboxer.InvalidArgument, []string{"TTL", "NoTTL"}},
 		"everything": {func(r *sandboxer.CreateRequest) { *r = sandboxer.CreateRequest{ID: "NO", TTL: -5} }, sandboxer.InvalidArgument,
 			[]string{"Profile", "NO", "consumer.id", "TTL"}},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/manager/store"
 )
 
 // Manager makes, finds and removes sandboxes. Make one with New; a process needs one for each store.
@@ -36,6 +37,8 @@ type Manager struct {
 	recipes     sync.Map // of profiles as they stand, see creation.recipe
 	recipeCount atomic.Int64
 
+	release func() // gives the store free
+
 	sched   *schedule // what is due at its time
 	retries *schedule // what did not succeed: it may be much, and take long, and keeps nothing else waiting
 	events  *broadcast
@@ -51,6 +54,24 @@ func New(ctx context.Context, cfg Config) (*Manager, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, wrap("new manager", nil, err)
 	}
+	release := func() {}
+	if c, ok := cfg.Store.(store.Claimer); ok {
+		var err error
+		if release, err = c.Claim(); err != nil {
+			return nil, wrap("new manager", nil, err)
+		}
+	}
+	m, err := open(ctx, cfg)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	m.release = release
+	return m, nil
+}
+
+// open is New for a configuration that is valid and a store that is claimed.
+func open(ctx context.Context, cfg Config) (*Manager, error) {
 	info, err := cfg.Store.Info(ctx)
 	if err != nil {
 		return nil, wrap("new manager", nil, fmt.Errorf("the store cannot be used: %w", err))
@@ -159,6 +180,7 @@ func (m *Manager) Close() error {
 		cancel()
 	}
 	errs = append(errs, m.closeExtensions())
+	m.release()
 	if err := errors.Join(errs...); err != nil {
 		return wrap("close", nil, err)
 	}

@@ -260,6 +260,9 @@ func (m *Manager) asked(req sandboxer.CreateRequest) (asked, error) {
 	if req.TTL < 0 && req.TTL != sandboxer.NoTTL {
 		problems = append(problems, fmt.Errorf("CreateRequest.TTL is negative: %v; sandboxer.NoTTL is none", req.TTL))
 	}
+	if req.TTL > 0 && req.TTL < minTTL {
+		problems = append(problems, fmt.Errorf("CreateRequest.TTL is %v; a time.Duration counts nanoseconds: did you mean %d*time.Second?", req.TTL, int64(req.TTL)))
+	}
 	if req.TTL > maxTTL {
 		problems = append(problems, fmt.Errorf("CreateRequest.TTL is %v; the longest is %v, and sandboxer.NoTTL is none", req.TTL, maxTTL))
 	}
@@ -275,5 +278,8 @@ func (m *Manager) asked(req sandboxer.CreateRequest) (asked, error) {
 	}
 	return q, nil
 }
+
+// minTTL is below every time to live that anybody means.
+const minTTL = time.Millisecond
 
 const maxTTL = 10 * 365 * 24 * time.Hour

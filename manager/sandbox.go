@@ -201,7 +201,8 @@ func (s *Sandbox) Exec(ctx context.Context, req sandboxer.ExecRequest) (res sand
 const maxOutput = 64 << 20
 
 // Output runs a command and returns what it wrote to its standard output. A command that does not succeed is an error that
-// holds an [*sandboxer.ExitError] and the end of its standard error. More than 64 MiB is ResourceExhausted: use Exec.
+// holds an [*sandboxer.ExitError], which errors.As finds, and the end of its standard error; its code is Unknown, because
+// nothing is wrong with the sandbox. More than 64 MiB is ResourceExhausted: use Exec.
 func (s *Sandbox) Output(ctx context.Context, argv ...string) ([]byte, error) {
 	var out limited
 	tail := tail{keep: 4 << 10}
@@ -216,7 +217,7 @@ func (s *Sandbox) Output(ctx context.Context, argv ...string) ([]byte, error) {
 		if text := tail.String(); text != "" {
 			err = fmt.Errorf("%w: %s", err, text)
 		}
-		return out.Bytes(), wrap("output", &record{ID: s.id}, sandboxer.Mark(sandboxer.FailedPrecondition, err))
+		return out.Bytes(), wrap("output", &record{ID: s.id}, err)
 	}
 	return out.Bytes(), nil
 }

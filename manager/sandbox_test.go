@@ -149,7 +149,7 @@ func TestExec(t *testing.T) {
 		t.Errorf("%q, %v", text, err)
 	}
 	_, err = sb.Output(ctx, "fail")
-	wantCode(t, err, sandboxer.FailedPrecondition)
+	wantCode(t, err, sandboxer.Unknown)
 	wantText(t, err, "code 3", "it is broken")
 	var exit *sandboxer.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode != 3 || len(err.Error()) > 5000 {

@@ -245,7 +245,10 @@ func (t *try) waitReady(ctx context.Context) (reach sandboxer.Reachability, err 
 		return err
 	})
 	if err != nil && ctx.Err() != nil && errors.Is(context.Cause(ctx), sandboxer.DeadlineExceeded) {
-		err = sandboxer.Mark(sandboxer.DeadlineExceeded, fmt.Errorf("%w (%w)", late, err))
+		if !errors.Is(err, late) {
+			late = fmt.Errorf("%w (%w)", late, err)
+		}
+		err = sandboxer.Mark(sandboxer.DeadlineExceeded, late)
 	}
 	return reach, err
 }

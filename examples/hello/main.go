@@ -5,6 +5,7 @@ import (
 	"context"
 	"log"
 	"os"
+	"os/signal"
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/all"
@@ -14,7 +15,8 @@ import (
 )
 
 func main() {
-	ctx := context.Background()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt) // Ctrl-C: Run removes what there is
+	defer stop()
 	reg, err := registry.New(registry.WithAdapters(all.Adapters()...))
 	check(err)
 	st, err := boltstore.Open(ctx, "sandboxes.db") // remembers what exists, also after a crash

@@ -33,7 +33,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	home, err := os.UserCacheDir()
 	if err == nil {
@@ -91,7 +91,13 @@ config:
 	if err := leftovers(ctx, m, screen); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, clear(m)) }()
+	defer func() {
+		if clearErr := clear(m); clearErr != nil {
+			err = errors.Join(err, clearErr)
+			return
+		}
+		screen.say("everything is removed")
+	}()
 	return show(sandboxer.WithProgress(ctx, screen.progress), m, screen, repo, command)
 }
 
@@ -231,6 +237,9 @@ func clearSaying(m *manager.Manager, say func(string)) error {
 
 // what picks the repository and a command that suits it.
 func what(args []string) (repo string, command []string, err error) {
+	if len(args) > 0 && (args[0] == "" || args[0][0] == '-') {
+		return "", nil, errors.New("usage: quickstart [repository [command …]]")
+	}
 	if len(args) == 0 {
 		repo, err = ownRepository()
 		return repo, []string{"go", "test", "-short", "."}, err
@@ -249,7 +258,7 @@ func what(args []string) (repo string, command []string, err error) {
 		file    string
 		command []string
 	}{
-		{"go.mod", []string{"go", "test", "./..."}},
+		{"go.mod", []string{"go", "test", "-short", "./..."}},
 		{"Cargo.toml", []string{"cargo", "test"}},
 		{"package.json", []string{"npm", "test"}},
 		{"Makefile", []string{"make"}},

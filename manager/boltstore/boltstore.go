@@ -33,6 +33,8 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l 
 
 // Store is an open store file. Its methods are safe for concurrent use.
 type Store struct {
+	store.Exclusive // one Manager at a time; the lock keeps other processes out
+
 	path string
 	id   string
 	log  *slog.Logger

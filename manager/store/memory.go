@@ -22,6 +22,8 @@ func Memory() Store {
 }
 
 type memory struct {
+	Exclusive
+
 	id string
 
 	mu      sync.RWMutex

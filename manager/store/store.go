@@ -31,6 +31,12 @@ type Store interface {
 	Info(ctx context.Context) (Info, error)
 }
 
+// Claimer is a Store that at most one Manager works with at a time. The stores of this module are; another may be, too.
+type Claimer interface {
+	// Claim is FailedPrecondition while somebody else has claimed the store. release gives it free.
+	Claim() (release func(), err error)
+}
+
 // Key names a record. Kinds: sandbox snapshot place session counter outbox.
 type Key struct{ Kind, ID string }
 
