@@ -1,0 +1,284 @@
+package sshtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// EnvServer names the variable with the path of sshd.
+const EnvServer = "SANDBOXER_SSHD"
+
+// envMark is in the environment of every process that a server's sessions start.
+const envMark = "SANDBOXER_TEST_SSHD"
+
+// Server is a running sshd that lets the user who runs the test in, by the key in Credential.
+type Server struct {
+	Address    string           // "127.0.0.1:port"
+	User       string           // who runs the test
+	HostKey    string           // its public key as an authorized_keys line
+	Credential sandboxer.Secret // the private key that it accepts
+	Dir        string           // everything of it: configuration, keys, log
+	Home       string           // HOME of its sessions; login files go here
+
+	tb     testing.TB
+	sshd   string
+	mark   string
+	signer ssh.Signer
+
+	mu  sync.Mutex
+	cmd *exec.Cmd
+}
+
+// Start runs a server until the test ends. lines go into its sshd_config and override the defaults, which are
+// sshd's own but for authentication. It skips the test where there is no sshd, and fails it where one is required.
+func Start(tb testing.TB, lines ...string) *Server {
+	tb.Helper()
+	sshd := os.Getenv(EnvServer)
+	if sshd == "" {
+		if os.Getenv("SANDBOXER_REQUIRE_REAL") == "1" {
+			tb.Fatalf("%s is not set: run scripts/real/ssh.sh, or name the path of sshd", EnvServer)
+		}
+		tb.Skipf("%s is not set; it needs a real sshd (make test installs one)", EnvServer)
+	}
+	me, err := user.Current()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s := &Server{tb: tb, sshd: sshd, User: me.Username, Dir: tempDir(tb), mark: randomHex()}
+	s.Home = filepath.Join(s.Dir, "home")
+	if err := os.Mkdir(s.Home, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	if me.Uid == "0" {
+		// sshd of a distribution keeps its privileges apart in this directory, which its service makes.
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	hostKey, public := NewKey(tb)
+	s.write("host_key", hostKey)
+	s.HostKey = public
+	private, authorized := NewKey(tb)
+	s.Credential = sandboxer.NewSecret(private, "test")
+	if s.signer, err = ssh.ParsePrivateKey(private); err != nil {
+		tb.Fatal(err)
+	}
+	s.write("authorized_keys", []byte(authorized+"\n"))
+	s.write("key", private)
+	s.Address = freeAddress(tb)
+	s.Configure(lines...)
+	s.Run()
+	tb.Cleanup(func() {
+		s.Kill()
+		if left := s.Processes(); len(left) > 0 {
+			s.killAll()
+			tb.Errorf("processes were left by sessions of the SSH server:\n%s", strings.Join(left, "\n"))
+		}
+		if tb.Failed() {
+			if log, err := os.ReadFile(filepath.Join(s.Dir, "log")); err == nil {
+				tb.Logf("sshd said:\n%s", log[max(0, len(log)-4096):])
+			}
+		}
+	})
+	return s
+}
+
+// tempDir is one with a short name: sockets have to fit, and sshd wants its keys in a place that only we can write.
+func tempDir(tb testing.TB) string {
+	dir, err := os.MkdirTemp("", "sshd")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func (s *Server) write(name string, data []byte) {
+	s.tb.Helper()
+	if err := os.WriteFile(filepath.Join(s.Dir, name), data, 0o600); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+// Configure writes the configuration; it counts after the next Run.
+func (s *Server) Configure(lines ...string) {
+	s.tb.Helper()
+	host, port, _ := net.SplitHostPort(s.Address)
+	conf := append(append([]string(nil), lines...), // the first value counts
+		"ListenAddress "+host, "Port "+port,
+		"HostKey "+filepath.Join(s.Dir, "host_key"),
+		"PidFile none",
+		"AuthorizedKeysFile "+filepath.Join(s.Dir, "authorized_keys"),
+		"StrictModes no", "UsePAM no", "PermitRootLogin yes",
+		"PasswordAuthentication no", "KbdInteractiveAuthentication no",
+		"PrintMotd no", "PrintLastLog no", "UseDNS no", "LogLevel VERBOSE",
+		// Sessions find no login files of the machine, and every process of theirs can be found.
+		fmt.Sprintf("SetEnv HOME=%s %s=%s", s.Home, envMark, s.mark),
+	)
+	s.write("sshd_config", []byte(strings.Join(conf, "\n")+"\n"))
+}
+
+// Run starts the server, and waits until it answers.
+func (s *Server) Run() {
+	s.tb.Helper()
+	log, err := os.OpenFile(filepath.Join(s.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	cmd := exec.Command(s.sshd, "-D", "-e", "-f", filepath.Join(s.Dir, "sshd_config"))
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C"}
+	ownGroup(cmd)
+	if err := cmd.Start(); err != nil {
+		s.tb.Fatal(err)
+	}
+	s.mu.Lock()
+	s.cmd = cmd
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "tcp", s.Address)
+		if err == nil {
+			banner := make([]byte, 4)
+			_, err = conn.Read(banner)
+			_ = conn.Close()
+			if err == nil && string(banner) == "SSH-" {
+				return
+			}
+		}
+		if !tick(ctx, 10*time.Millisecond) {
+			out, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
+			s.tb.Fatalf("sshd does not answer at %s: %v\n%s", s.Address, err, out)
+		}
+	}
+}
+
+// Kill ends the server and all of its connections at once, as a crash of the host would; processes of sessions go on.
+func (s *Server) Kill() {
+	s.mu.Lock()
+	cmd := s.cmd
+	s.cmd = nil
+	s.mu.Unlock()
+	if cmd == nil {
+		return
+	}
+	for _, pid := range children(cmd.Process.Pid) { // those that serve connections have left the group
+		if !s.marked(pid) {
+			killProcess(pid)
+		}
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+// Restart is Kill and Run.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	s.Kill()
+	s.Run()
+}
+
+// NewHostKey gives the server another key; it counts after the next Run.
+func (s *Server) NewHostKey() {
+	s.tb.Helper()
+	key, public := NewKey(s.tb)
+	s.write("host_key", key)
+	s.HostKey = public
+}
+
+// Host describes the server to an adapter. Its credential is [Server.Secret]'s.
+func (s *Server) Host() sandboxer.Host {
+	return sandboxer.Host{ID: "host-1", Address: s.Address, User: s.User, HostKeys: []string{s.HostKey}, Credential: "test:key"}
+}
+
+// Secret is a [sandboxer.SecretFunc] that gives out Credential.
+func (s *Server) Secret(_ context.Context, ref sandboxer.SecretRef) (sandboxer.Secret, error) {
+	if ref != "test:key" {
+		return sandboxer.Secret{}, sandboxer.Mark(sandboxer.Unauthenticated, fmt.Errorf("there is no %s", ref))
+	}
+	return s.Credential, nil
+}
+
+// KeyFile is the private key as a file, for programs.
+func (s *Server) KeyFile() string { return filepath.Join(s.Dir, "key") }
+
+// Signer is the private key in use.
+func (s *Server) Signer() ssh.Signer { return s.signer }
+
+// Authorize lets further keys in: lines of authorized_keys.
+func (s *Server) Authorize(lines ...string) {
+	s.tb.Helper()
+	name := filepath.Join(s.Dir, "authorized_keys")
+	old, err := os.ReadFile(name)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	s.write("authorized_keys", append(old, []byte(strings.Join(lines, "\n")+"\n")...))
+}
+
+// NewKey makes an ed25519 key: as PEM, and as an authorized_keys line.
+func NewKey(tb testing.TB) (private []byte, public string) {
+	tb.Helper()
+	pub, priv, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(priv, "")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	sshPub, err := ssh.NewPublicKey(pub)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return pem.EncodeToMemory(block), string(bytes.TrimSpace(ssh.MarshalAuthorizedKey(sshPub)))
+}
+
+// freeAddress asks for a port that nobody listens on.
+func freeAddress(tb testing.TB) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+func randomHex() string {
+	var raw [12]byte
+	_, _ = rand.Read(raw[:])
+	return hex.EncodeToString(raw[:])
+}
+
+func tick(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,286 @@
+package sshx
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// Conn is the way to one host. It is cheap, needs no closing, and is safe for concurrent use.
+type Conn struct {
+	h    *host
+	name string
+}
+
+// String names the host for messages: its ID, or its address.
+func (c *Conn) String() string { return c.name }
+
+// Exec runs a command on the host, under the rules of [sandboxer.Executor]. Dir is a directory of the host, relative to the
+// login directory; it is never created. Service is not for hosts and is ignored.
+//
+// A refusal says that the command was not started. Another error says that its fate is not known: where the connection
+// ended, the host ends the command; where ctx ended, everything it started is gone unless the message says otherwise.
+func (c *Conn) Exec(ctx context.Context, req sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+	begin := time.Now()
+	all := ctx
+	if req.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, req.Timeout)
+		defer cancel()
+	}
+	var result sandboxer.ExecResult
+	s, err := c.h.start(ctx, &req)
+	if err == nil {
+		result, err = s.run(ctx, &req)
+	}
+	result.Duration = time.Since(begin)
+	if err != nil && req.Timeout > 0 && all.Err() == nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+		if s != nil {
+			return sandboxer.ExecResult{ExitCode: -1, Signal: "SIGKILL", TimedOut: true, Duration: result.Duration}, nil
+		}
+		return sandboxer.ExecResult{ExitCode: -1, TimedOut: true, Duration: result.Duration}, nil
+	}
+	if err != nil {
+		return sandboxer.ExecResult{}, fmt.Errorf("host %s: %w", c.name, err)
+	}
+	return result, nil
+}
+
+// maxOutput is what Output keeps of each stream.
+const maxOutput = 16 << 20
+
+// Output runs a command and returns what it printed on standard output, 16 MiB at most. An exit code other than 0 is an
+// error that is a [*sandboxer.ExitError] and ends with the last line on standard error.
+func (c *Conn) Output(ctx context.Context, command ...string) ([]byte, error) {
+	stdout, stderr := &capped{limit: maxOutput}, &tail{}
+	result, err := c.Exec(ctx, sandboxer.ExecRequest{Command: command, Stdout: stdout, Stderr: stderr})
+	if err != nil {
+		return nil, err
+	}
+	if err := result.Err(); err != nil {
+		return stdout.Bytes(), fmt.Errorf("host %s: %s: %w: %s", c.name, command[0], err, stderr.lastLine())
+	}
+	return stdout.Bytes(), nil
+}
+
+var errTooMuch = errors.New("the command prints more than is kept")
+
+// capped is a buffer that fails when it is full.
+type capped struct {
+	bytes.Buffer
+	limit int
+}
+
+func (c *capped) Write(p []byte) (int, error) {
+	if c.Len()+len(p) > c.limit {
+		return 0, errTooMuch
+	}
+	return c.Buffer.Write(p)
+}
+
+// tail keeps the end of what is written to it.
+type tail struct{ kept []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.kept = append(t.kept, p...)
+	if extra := len(t.kept) - 4096; extra > 0 {
+		t.kept = append([]byte(nil), t.kept[extra:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) lastLine() string {
+	text := bytes.TrimSpace(bytes.ToValidUTF8(t.kept, nil))
+	return string(text[bytes.LastIndexByte(text, '\n')+1:])
+}
+
+const (
+	// quiet is how long nothing must come after a command's exit before its output is taken as complete, where something
+	// in the background holds the pipes. sshd sends what is in them at once.
+	quiet = 300 * time.Millisecond
+	// maxAfter is how much is taken after the exit in that case: what fits into the pipes and sshd's buffers.
+	maxAfter = 4 << 20
+)
+
+// run carries the streams until the command ends.
+func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+	var closed atomic.Bool
+	defer closed.Store(true)
+	out := &stream{from: s.ch, to: req.Stdout, lock: new(sync.Mutex)}
+	errs := &stream{from: s.ch.Stderr(), to: req.Stderr, lock: new(sync.Mutex)}
+	if same(req.Stdout, req.Stderr) {
+		errs.lock = out.lock
+	}
+	finished := make(chan struct{})
+	failed := make(chan error, 3)
+	var pumps sync.WaitGroup
+	for _, st := range []*stream{out, errs} {
+		st.token, st.begun, st.closed = []byte(s.token), make(chan byte, 1), &closed
+		pumps.Add(1)
+		if !s.h.p.spawn(func() {
+			defer pumps.Done()
+			if err := st.run(); err != nil {
+				failed <- err
+			}
+		}) {
+			pumps.Done()
+		}
+	}
+	ended := make(chan struct{}) // both streams
+	s.h.p.spawn(func() { pumps.Wait(); close(ended) })
+	defer close(finished)
+
+	if req.TTY == nil {
+		s.input(req, failed, finished)
+	}
+	var result sandboxer.ExecResult
+	begun := false
+	exit, marks := s.exit, out.begun
+	abort := func(code sandboxer.Code, err error) (sandboxer.ExecResult, error) {
+		if !s.kill() {
+			err = fmt.Errorf("%w (%s has not confirmed its end yet; it ends what is left by itself)", err, s.h)
+		} else {
+			wait(ended, s.h.p.cfg.KillGrace)
+		}
+		return result, sandboxer.Mark(code, err)
+	}
+	for {
+		select {
+		case mark, ok := <-marks:
+			marks = nil
+			switch {
+			case ok && mark == markBegun[0]:
+				begun = true
+				if req.TTY != nil { // until then the line of the bootstrap is what the terminal takes
+					s.input(req, failed, finished)
+				}
+			}
+		case e, ok := <-exit:
+			if !ok { // the channel ended
+				return result, s.lost()
+			}
+			s.complete(ctx, out, errs, ended)
+			s.k.remove(s.token)
+			s.close(false)
+			if !begun {
+				select {
+				case mark := <-out.begun:
+					begun = mark == markBegun[0]
+					if !begun {
+						return result, s.neverBegan(req, mark, out, errs)
+					}
+				default:
+					return result, s.neverBegan(req, 0, out, errs)
+				}
+			}
+			select {
+			case err := <-failed:
+				return result, sandboxer.Mark(sandboxer.Unknown, fmt.Errorf("command on %s: %w", s.h, err))
+			default:
+			}
+			result.ExitCode, result.Signal = e.code, e.signal
+			return result, nil
+		case err := <-failed:
+			return abort(sandboxer.Unknown, fmt.Errorf("command on %s: %w", s.h, err))
+		case <-ctx.Done():
+			return abort(codeOf(ctx), fmt.Errorf("command on %s: %w", s.h, context.Cause(ctx)))
+		case <-s.k.done:
+			s.close(true)
+			return result, sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("the command on %s is ended: %w", s.h, s.k.err))
+		}
+	}
+}
+
+// complete waits until all output of a command that exited has come.
+func (s *session) complete(ctx context.Context, out, errs *stream, ended <-chan struct{}) {
+	tick := time.NewTicker(quiet / 4)
+	defer tick.Stop()
+	start := out.count.Load() + errs.count.Load()
+	last, since := start, time.Now()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		n := out.count.Load() + errs.count.Load()
+		if n != last || out.busy.Load() || errs.busy.Load() {
+			last, since = n, time.Now()
+		}
+		if n-start > maxAfter || time.Since(since) >= quiet {
+			return
+		}
+	}
+}
+
+// neverBegan explains an exit before the command's mark.
+func (s *session) neverBegan(req *sandboxer.ExecRequest, mark byte, out, errs *stream) error {
+	if mark == markNoDir[0] {
+		return sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("there is no directory %q on %s that it may enter", req.Dir, s.h))
+	}
+	said := first(errs.lastNoise(), out.lastNoise(), "nothing")
+	return sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("%s did not start the command; its login shell said: %s", s.h, said))
+}
+
+// lost is the error for a channel that ended without telling how the command did.
+func (s *session) lost() error {
+	s.k.kill(s.token) // where the keeper is on another connection
+	err := errNoSession
+	select {
+	case <-s.t.done:
+		err = s.t.err
+	case <-time.After(50 * time.Millisecond): // the connection's end is found out right after its channels'
+	}
+	return sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("the command on %s is ended by the host: %w", s.h, err))
+}
+
+// input begins to pass standard input on, and sizes of the terminal.
+func (s *session) input(req *sandboxer.ExecRequest, failed chan<- error, finished <-chan struct{}) {
+	if req.Stdin != nil {
+		// Not waited for by anyone: a Read that blocks must not keep the command from ending.
+		go func() {
+			in := &source{Reader: req.Stdin}
+			_, _ = io.Copy(s.ch, in) // a channel that ended says so by its exit
+			if in.err != nil {
+				failed <- fmt.Errorf("standard input: %w", in.err)
+				return
+			}
+			_ = s.ch.CloseWrite()
+		}()
+	}
+	if req.TTY != nil && req.TTY.Resize != nil {
+		s.h.p.spawn(func() { s.resize(req.TTY.Resize, finished) })
+	}
+}
+
+// source remembers why reading failed.
+type source struct {
+	io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
+}
+
+func wait(done <-chan struct{}, limit time.Duration) {
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	}
+}

@@ -1,0 +1,126 @@
+package sshx_test
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/internal/sshtest"
+	"github.com/sand-boxer/sandboxer/adapters/internal/sshx"
+)
+
+// config is one that depends on nothing of the machine and finds dead peers soon.
+func config() sshx.Config {
+	return sshx.Config{SSHConfig: "none", Agent: "none", KeepAlive: 500 * time.Millisecond, Lease: 2 * time.Second, DialTimeout: 20 * time.Second}
+}
+
+// connect returns a Conn to the server whose Pool ends with the test.
+func connect(tb testing.TB, s *sshtest.Server, cfg sshx.Config) *sshx.Conn {
+	tb.Helper()
+	return connectTo(tb, s, cfg, s.Host())
+}
+
+func connectTo(tb testing.TB, s *sshtest.Server, cfg sshx.Config, host sandboxer.Host) *sshx.Conn {
+	tb.Helper()
+	p := sshx.NewPool(cfg)
+	tb.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			tb.Error(err)
+		}
+		s.WaitNoProcess("", 10*time.Second)
+	})
+	c, err := p.Host(tb.Context(), host, s.Secret)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return c
+}
+
+func shell(script string) []string { return []string{"sh", "-c", script} }
+
+func TestExec(t *testing.T) {
+	t.Parallel()
+	s := sshtest.Start(t)
+	c := connect(t, s, config())
+	big := strings.Repeat("0123456789abcdef", 64<<10)
+	tests := []struct {
+		name           string
+		req            sandboxer.ExecRequest
+		stdin          string
+		stdout, stderr string
+		want           sandboxer.ExecResult
+	}{
+		{name: "output", req: sandboxer.ExecRequest{Command: []string{"echo", "hello"}}, stdout: "hello\n"},
+		{name: "both streams", req: sandboxer.ExecRequest{Command: shell("echo out; echo err >&2")}, stdout: "out\n", stderr: "err\n"},
+		{name: "exit code", req: sandboxer.ExecRequest{Command: shell("exit 7")}, want: sandboxer.ExecResult{ExitCode: 7}},
+		{name: "exit code that looks like a signal", req: sandboxer.ExecRequest{Command: shell("exit 137")}, want: sandboxer.ExecResult{ExitCode: 137}},
+		{name: "signal", req: sandboxer.ExecRequest{Command: shell("kill -TERM $$")}, want: sandboxer.ExecResult{ExitCode: -1, Signal: "SIGTERM"}},
+		{name: "no such command", req: sandboxer.ExecRequest{Command: []string{"no-such-command"}}, want: sandboxer.ExecResult{ExitCode: 127}, stderr: "*"},
+		{name: "reserved word", req: sandboxer.ExecRequest{Command: []string{"if"}}, want: sandboxer.ExecResult{ExitCode: 127}, stderr: "*"},
+		{name: "arguments", req: sandboxer.ExecRequest{Command: []string{"printf", "[%s]", "", "a b", "$HOME", "it's", "a\nb\n", "\r\\n*", "\xff\xfe", "~", "-n"}},
+			stdout: "[][a b][$HOME][it's][a\nb\n][\r\\n*][\xff\xfe][~][-n]"},
+		{name: "environment", req: sandboxer.ExecRequest{Command: shell(`printf %s "$A|$B|$C"`), Env: map[string]string{"A": "1'2", "B": "x\ny\n", "C": "$A"}}, stdout: "1'2|x\ny\n|$A"},
+		{name: "directory", req: sandboxer.ExecRequest{Command: []string{"pwd"}, Dir: "/usr/bin"}, stdout: "/usr/bin\n"},
+		{name: "no input", req: sandboxer.ExecRequest{Command: []string{"cat"}}},
+		{name: "input", req: sandboxer.ExecRequest{Command: []string{"cat"}}, stdin: "a\x00b\n", stdout: "a\x00b\n"},
+		{name: "much input", req: sandboxer.ExecRequest{Command: []string{"cat"}}, stdin: big, stdout: big},
+		{name: "input that nobody reads", req: sandboxer.ExecRequest{Command: []string{"true"}}, stdin: strings.Repeat(big, 8)},
+		{name: "much output", req: sandboxer.ExecRequest{Command: shell("head -c 5000000 /dev/zero")}, stdout: strings.Repeat("\x00", 5000000)},
+		{name: "a child keeps the pipes", req: sandboxer.ExecRequest{Command: shell("sleep 2.5 & echo done")}, stdout: "done\n"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var stdout, stderr bytes.Buffer
+			req := test.req
+			req.Stdout, req.Stderr = &stdout, &stderr
+			if test.stdin != "" {
+				req.Stdin = strings.NewReader(test.stdin)
+			}
+			got, err := c.Exec(t.Context(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Duration <= 0 || got.Duration > 10*time.Second {
+				t.Errorf("it took %v", got.Duration)
+			}
+			got.Duration = 0
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("result (-want +got):\n%s", diff)
+			}
+			if stdout.String() != test.stdout {
+				t.Errorf("stdout is %d bytes, %.200q; want %d bytes, %.200q", stdout.Len(), stdout.String(), len(test.stdout), test.stdout)
+			}
+			if test.stderr != "*" && stderr.String() != test.stderr {
+				t.Errorf("stderr is %q, want %q", stderr.String(), test.stderr)
+			}
+		})
+	}
+}
+
+func TestExecCancelEndsTheTree(t *testing.T) {
+	t.Parallel()
+	s := sshtest.Start(t)
+	c := connect(t, s, config())
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		s.WaitProcess("7101", 10*time.Second)
+		s.WaitProcess("7103", 10*time.Second)
+		cancel()
+	}()
+	_, err := c.Exec(ctx, sandboxer.ExecRequest{Command: shell("trap '' TERM HUP INT; sleep 7101 & setsid sh -c 'sleep 7102 & setsid -f sleep 7103; wait' & wait")})
+	if sandboxer.CodeOf(err) != sandboxer.Canceled {
+		t.Errorf("error is %v, want Canceled", err)
+	}
+	if left := s.Processes(); strings.Contains(strings.Join(left, "\n"), "sleep 710") {
+		t.Errorf("left when Exec returned:\n%s", strings.Join(left, "\n"))
+	}
+	if _, err := c.Output(t.Context(), "true"); err != nil {
+		t.Errorf("the connection is not usable any more: %v", err)
+	}
+}

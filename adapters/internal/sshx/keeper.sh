@@ -1,0 +1,88 @@
+# Ends what commands left running. Reads lines: +T a command begins, -T it ended, !T end all of it, . we are there.
+K=$$ LIVE= PART= BEAT= TIMER=
+
+# The processes of token $1 that are alive, after the number of them: those with the token in their environment or command
+# line, all below them, and all in a session that one of them leads.
+members() {
+	f=${1%"${1#?}"} r=${1#?}
+	m=$(grep -ls -e "[$f]$r" /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null)
+	[ -n "$m" ] || { echo 0; return; }
+	cat /proc/[0-9]*/status 2>/dev/null | awk -v m="$(echo $m)" '
+		/^State:/ { s = $2 } /^Pid:/ { p = $2; state[p] = s } /^PPid:/ { parent[p] = $2 } /^NSsid:/ { session[p] = $2 }
+		END {
+			n = split(m, a, " ")
+			for (i = 1; i <= n; i++) { split(a[i], b, "/"); hit[b[3]] = 1 }
+			do {
+				more = 0
+				for (q in parent) if (!(q in hit) && (parent[q] in hit || session[q] in hit)) { hit[q] = 1; more = 1 }
+			} while (more)
+			n = 0; out = ""
+			for (q in hit) if (q in parent && state[q] != "Z" && state[q] != "X") { n++; out = out " " q }
+			print n out
+		}'
+}
+
+# Ends all processes of token $1: holds them first, so that none escapes by forking.
+finish() {
+	i=0 before=0
+	while [ $i -lt 60 ]; do
+		i=$((i + 1))
+		set -- "$1" $(members "$1")
+		n=${2:-0} t=$1
+		[ "$n" -gt 0 ] || return 0
+		shift 2
+		if [ "$n" -eq 1 ] || [ "$n" -eq "$before" ] || [ $i -gt 20 ]; then
+			kill -KILL "$@" 2>/dev/null
+			before=0
+		else
+			kill -STOP "$@" 2>/dev/null
+			before=$n
+		fi
+		set -- "$t"
+	done
+}
+
+arm() {
+	BEAT=
+	(
+		trap 'kill $s 2>/dev/null; exit' TERM
+		sleep LEASE & s=$!
+		wait $s && kill -USR1 $K
+	) </dev/null >/dev/null 2>&1 &
+	TIMER=$!
+}
+
+leave() {
+	[ -z "$TIMER" ] || kill $TIMER 2>/dev/null
+	for t in $LIVE; do finish $t & done
+	wait
+	exit 0
+}
+
+without() {
+	n=
+	for t in $LIVE; do [ "$t" = "$1" ] || n="$n $t"; done
+	LIVE=$n
+}
+
+trap 'DUE=1' USR1
+trap leave HUP TERM
+while :; do
+	DUE=
+	if IFS= read -r l; then
+		l=$PART$l PART= BEAT=1
+		case $l in
+		+*) LIVE="$LIVE ${l#+}"; [ -n "$TIMER" ] || arm ;;
+		-*) without "${l#-}" ;;
+		!*) t=${l#!}; without "$t"; (finish "$t"; echo "$t") </dev/null & ;;
+		esac
+	elif [ -n "$DUE" ]; then
+		PART=$PART$l
+	else
+		leave
+	fi
+	if [ -n "$DUE" ]; then
+		TIMER=
+		if [ -z "$LIVE" ]; then :; elif [ -n "$BEAT" ]; then arm; else leave; fi
+	fi
+done

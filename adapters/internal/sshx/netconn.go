@@ -1,0 +1,35 @@
+package sshx
+
+import (
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// watchedConn knows when something was last read from it.
+type watchedConn struct {
+	net.Conn
+	ack   func()
+	start time.Time
+	read  atomic.Int64 // nanoseconds after start
+}
+
+func watch(c net.Conn) *watchedConn {
+	w := &watchedConn{Conn: c, ack: quickAck(c), start: time.Now()}
+	w.ack()
+	return w
+}
+
+func (w *watchedConn) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if n > 0 {
+		w.read.Store(int64(time.Since(w.start)))
+		w.ack()
+	}
+	return n, err
+}
+
+// silence is how long nothing was read.
+func (w *watchedConn) silence() time.Duration {
+	return time.Since(w.start) - time.Duration(w.read.Load())
+}
