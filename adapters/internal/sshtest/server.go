@@ -47,7 +47,7 @@ type Server struct {
 	cmd *exec.Cmd
 }
 
-// Start runs a server until the test ends. lines go into its sshd_config and override the defaults, which are
+// Start runs a server until the test ends, and fails the test when a session's process outlives it by 10 s. lines go into its sshd_config and override the defaults, which are
 // sshd's own but for authentication. It skips the test where there is no sshd, and fails it where one is required.
 func Start(tb testing.TB, lines ...string) *Server {
 	tb.Helper()
@@ -88,10 +88,8 @@ func Start(tb testing.TB, lines ...string) *Server {
 	s.Run()
 	tb.Cleanup(func() {
 		s.Kill()
-		if left := s.Processes(); len(left) > 0 {
-			s.killAll()
-			tb.Errorf("processes were left by sessions of the SSH server:\n%s", strings.Join(left, "\n"))
-		}
+		s.WaitNoProcess("", 10*time.Second)
+		s.killAll()
 		if tb.Failed() {
 			if log, err := os.ReadFile(filepath.Join(s.Dir, "log")); err == nil {
 				tb.Logf("sshd said:\n%s", log[max(0, len(log)-4096):])
@@ -281,4 +279,10 @@ func tick(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// Port is the port of Address.
+func (s *Server) Port() string {
+	_, port, _ := net.SplitHostPort(s.Address)
+	return port
 }

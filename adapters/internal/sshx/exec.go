@@ -1,7 +1,6 @@
 package sshx
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -51,54 +50,6 @@ func (c *Conn) Exec(ctx context.Context, req sandboxer.ExecRequest) (sandboxer.E
 		return sandboxer.ExecResult{}, fmt.Errorf("host %s: %w", c.name, err)
 	}
 	return result, nil
-}
-
-// maxOutput is what Output keeps of each stream.
-const maxOutput = 16 << 20
-
-// Output runs a command and returns what it printed on standard output, 16 MiB at most. An exit code other than 0 is an
-// error that is a [*sandboxer.ExitError] and ends with the last line on standard error.
-func (c *Conn) Output(ctx context.Context, command ...string) ([]byte, error) {
-	stdout, stderr := &capped{limit: maxOutput}, &tail{}
-	result, err := c.Exec(ctx, sandboxer.ExecRequest{Command: command, Stdout: stdout, Stderr: stderr})
-	if err != nil {
-		return nil, err
-	}
-	if err := result.Err(); err != nil {
-		return stdout.Bytes(), fmt.Errorf("host %s: %s: %w: %s", c.name, command[0], err, stderr.lastLine())
-	}
-	return stdout.Bytes(), nil
-}
-
-var errTooMuch = errors.New("the command prints more than is kept")
-
-// capped is a buffer that fails when it is full.
-type capped struct {
-	bytes.Buffer
-	limit int
-}
-
-func (c *capped) Write(p []byte) (int, error) {
-	if c.Len()+len(p) > c.limit {
-		return 0, errTooMuch
-	}
-	return c.Buffer.Write(p)
-}
-
-// tail keeps the end of what is written to it.
-type tail struct{ kept []byte }
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.kept = append(t.kept, p...)
-	if extra := len(t.kept) - 4096; extra > 0 {
-		t.kept = append([]byte(nil), t.kept[extra:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) lastLine() string {
-	text := bytes.TrimSpace(bytes.ToValidUTF8(t.kept, nil))
-	return string(text[bytes.LastIndexByte(text, '\n')+1:])
 }
 
 const (
@@ -167,7 +118,7 @@ func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxe
 				return result, s.lost()
 			}
 			s.complete(ctx, out, errs, ended)
-			s.k.remove(s.token)
+			s.k.remove(ctx, s.token)
 			s.close(false)
 			if !begun {
 				select {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
@@ -22,6 +23,8 @@ const (
 type host struct {
 	p   *Pool
 	way []*hop
+	// direct is whether the login shell runs our line itself; found out by the keeper.
+	direct atomic.Bool
 
 	mu         sync.Mutex
 	closed     bool
@@ -32,6 +35,9 @@ type host struct {
 	noGrowth   time.Time          // a further connection was refused: none is opened before
 	limit      int                // sessions per connection, as learned
 	keeper     *keeper
+	idlers     []*resident   // residents that wait for a command
+	residents  int           // all of them
+	freed      chan struct{} // gets a token when a resident has become idle
 }
 
 type waiter struct{ ready chan grant }
@@ -65,6 +71,7 @@ func (h *host) acquire(ctx context.Context) (*transport, error) {
 	if len(h.transports) == 0 {
 		h.grow()
 	}
+	h.reclaim()
 	h.mu.Unlock()
 
 	tick := time.NewTicker(growAfter)
@@ -76,6 +83,7 @@ func (h *host) acquire(ctx context.Context) (*transport, error) {
 		case <-tick.C:
 			h.mu.Lock()
 			h.serve() // what was held back may be free again
+			h.reclaim()
 			h.grow()
 			h.mu.Unlock()
 		case <-ctx.Done():

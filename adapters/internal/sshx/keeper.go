@@ -84,11 +84,11 @@ func (k *keeper) run(claimed *transport) {
 	k.t = t
 	k.mu.Unlock()
 	token := newToken()
-	lease := strconv.Itoa(int(k.h.p.cfg.Lease.Seconds()))
-	script := strings.ReplaceAll(keeperScript, "LEASE", lease)
+	lease := max(int(k.h.p.cfg.Lease.Seconds()), 1)
+	script := strings.NewReplacer("LEASE", strconv.Itoa(lease), "STEP", strconv.Itoa(min(lease, 5))).Replace(keeperScript)
 	// The first line reads the others, up to one that is the token.
 	load := `N=$(printf '\n_');N=${N%_};s=;while IFS= read -r l&&[ "$l" != ` + token + ` ];do s=$s$l$N;done;eval "$s"` + "\n"
-	_, err = ch.SendRequest("exec", false, ssh.Marshal(struct{ Command string }{bootstrap(token)}))
+	_, err = ch.SendRequest("exec", false, ssh.Marshal(struct{ Command string }{bootstrap(token, false)}))
 	if err == nil {
 		_, err = ch.Write([]byte(load + script + token + "\n"))
 	}
@@ -111,6 +111,10 @@ func (k *keeper) run(claimed *transport) {
 	k.h.p.spawn(func() { ssh.DiscardRequests(requests) })
 	lines := bufio.NewScanner(ch)
 	for lines.Scan() {
+		if shell, ok := strings.CutPrefix(lines.Text(), "="); ok {
+			k.h.direct.Store(isDirect(shell))
+			continue
+		}
 		k.acknowledged(lines.Text())
 	}
 	_ = ch.Close()
@@ -134,7 +138,7 @@ func (k *keeper) write(ch ssh.Channel) {
 		case <-k.done:
 			return
 		case <-beat.C:
-			if !k.busy() {
+			if k.runs() == 0 {
 				continue
 			}
 			k.send(".")
@@ -179,12 +183,17 @@ func (k *keeper) add(token string) error {
 	}
 }
 
-// remove says that a command ended by itself; what it left in the background goes on.
-func (k *keeper) remove(token string) {
+// remove says that a command ended by itself; what it left in the background goes on, even when the connection ends right
+// after, which is why sending is waited for.
+func (k *keeper) remove(ctx context.Context, token string) {
 	k.mu.Lock()
 	delete(k.live, token)
 	k.mu.Unlock()
-	k.send("-" + token)
+	select {
+	case <-k.send("-" + token):
+	case <-k.done:
+	case <-ctx.Done():
+	}
 }
 
 // kill ends everything with the token; the channel is closed when nothing is left of it.
@@ -240,10 +249,11 @@ func (k *keeper) reason() error {
 	return sandboxer.Refused(sandboxer.Unavailable, k.err)
 }
 
-func (k *keeper) busy() bool {
+// runs is how many tokens it looks after.
+func (k *keeper) runs() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return len(k.live) > 0
+	return len(k.live)
 }
 
 func (k *keeper) on(t *transport) bool {

@@ -1,5 +1,5 @@
-# Ends what commands left running. Reads lines: +T a command begins, -T it ended, !T end all of it, . we are there.
-K=$$ LIVE= PART= BEAT= TIMER=
+# Ends what commands left running. Writes the login shell, and each token of which nothing is left. Reads lines: +T a command begins, -T it ended, !T end all of it, . we are there.
+K=$$ LIVE= PART= BEAT= TIMER= P=
 
 # The processes of token $1 that are alive, after the number of them: those with the token in their environment or command
 # line, all below them, and all in a session that one of them leads.
@@ -42,20 +42,23 @@ finish() {
 	done
 }
 
+# Wakes us after a lease. Its steps are short because nobody ends it when we are gone.
 arm() {
-	BEAT=
+	BEAT= TIMER=1
 	(
-		trap 'kill $s 2>/dev/null; exit' TERM
-		sleep LEASE & s=$!
-		wait $s && kill -USR1 $K
+		i=0
+		while [ $i -lt LEASE ]; do
+			sleep STEP
+			i=$((i + STEP))
+			read -r _ _ _ parent _ </proc/self/stat && [ "$parent" = $K ] || exit
+		done
+		kill -USR1 $K
 	) </dev/null >/dev/null 2>&1 &
-	TIMER=$!
 }
 
 leave() {
-	[ -z "$TIMER" ] || kill $TIMER 2>/dev/null
-	for t in $LIVE; do finish $t & done
-	wait
+	for t in $LIVE; do finish $t & P="$P $!"; done
+	[ -z "$P" ] || wait $P
 	exit 0
 }
 
@@ -66,7 +69,7 @@ without() {
 }
 
 trap 'DUE=1' USR1
-trap leave HUP TERM
+echo "=$SHELL"
 while :; do
 	DUE=
 	if IFS= read -r l; then

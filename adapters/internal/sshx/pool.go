@@ -47,7 +47,7 @@ func (p *Pool) Host(ctx context.Context, target sandboxer.Host, secret sandboxer
 	}
 	h := p.hosts[key]
 	if h == nil {
-		h = &host{p: p, way: way, limit: defaultSessions}
+		h = &host{p: p, way: way, limit: defaultSessions, freed: make(chan struct{}, maxResidents)}
 		p.hosts[key] = h
 	}
 	p.mu.Unlock()

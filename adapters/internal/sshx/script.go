@@ -2,9 +2,9 @@ package sshx
 
 import (
 	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -14,17 +14,28 @@ import (
 // envToken is the variable by which everything that a command started is found again.
 const envToken = "SANDBOXER_EXEC"
 
-// newToken names one command on its host. It begins with a letter and is no word of a shell.
+// newToken names one command on its host. It has 105 random bits, begins with a letter, and means nothing to a shell.
 func newToken() string {
-	var raw [16]byte
-	_, _ = rand.Read(raw[:]) // never fails: crypto/rand ends the program instead
-	return "x" + hex.EncodeToString(raw[:])
+	return "x" + strings.ToLower(rand.Text()[:21])
 }
 
 // bootstrap is what sshd gives the user's login shell to run: the same for every command but for the token. Every shell
 // that people log in with reads it alike. `read` takes no byte more than its line, so what follows is the command's.
-func bootstrap(token string) string {
+// Where the login shell is known to be direct, it does so itself.
+func bootstrap(token string, direct bool) string {
+	if direct {
+		return `IFS= read -r l&&eval "$l" #` + token
+	}
 	return `exec /bin/sh -c 'IFS= read -r l&&eval "$l"' ` + token
+}
+
+// isDirect reports whether a login shell is one that does what /bin/sh does.
+func isDirect(shell string) bool {
+	switch path.Base(shell) {
+	case "bash", "dash", "sh", "ash":
+		return true
+	}
+	return false
 }
 
 // The marks that part what login files print from what the command prints.
@@ -33,49 +44,91 @@ const (
 	markNoDir = "?" // on standard output: there is no such directory
 )
 
-// commandLine is the line that the bootstrap evaluates. It has no line break and ends with one.
+// commandLine is the line that the bootstrap evaluates. It has no line break but the one at its end.
 func commandLine(req *sandboxer.ExecRequest, token string) (string, error) {
+	w := words{}
+	set, cd, command, err := w.parts(req)
+	if err != nil {
+		return "", err
+	}
+	line := "export " + envToken + "=" + token + set + ";"
+	if req.TTY != nil {
+		line = "stty sane;" + line
+	}
+	if cd != "" {
+		line += cd + "||{ printf %s " + token + markNoDir + ";exit 1;};"
+	}
+	line += "printf %s " + token + markBegun + ";printf %s " + token + markBegun + " >&2;exec" + command
+	if req.Stdin == nil && req.TTY == nil {
+		line += " </dev/null"
+	}
+	return w.lineBreaks() + line + "\n", nil
+}
+
+// smallLine is a line for a resident: the command in a process of its own, and then the nonce on both streams, on standard
+// output with the exit code.
+func smallLine(req *sandboxer.ExecRequest, nonce string) (string, error) {
+	w := words{}
+	set, cd, command, err := w.parts(req)
+	if err != nil {
+		return "", err
+	}
+	line := ""
+	if set != "" {
+		line = "export" + set + ";"
+	}
+	if cd != "" {
+		line += cd + "||exit 126;"
+	}
+	return w.lineBreaks() + "(" + line + "exec" + command + ") </dev/null;printf %s " + nonce + "$?\\;;printf %s " + nonce + " >&2\n", nil
+}
+
+// words quotes for a line that has no line breaks.
+type words struct {
+	breaks bool
+	err    error
+}
+
+func (w *words) quote(what, s string) string {
+	if strings.IndexByte(s, 0) >= 0 && w.err == nil {
+		w.err = sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("%s %w", what, errNUL))
+	}
+	w.breaks = w.breaks || strings.Contains(s, "\n")
+	return oneLine(s)
+}
+
+// lineBreaks defines what oneLine uses, for lines that need it: it costs a fork.
+func (w *words) lineBreaks() string {
+	if !w.breaks {
+		return ""
+	}
+	return `N=$(printf '\n_');N=${N%_};`
+}
+
+// parts makes " A='1' B='2'", "cd 'dir'" and " 'command' 'argument'".
+func (w *words) parts(req *sandboxer.ExecRequest) (set, cd, command string, err error) {
 	if len(req.Command) == 0 || req.Command[0] == "" {
-		return "", invalid("the command is empty")
+		return "", "", "", invalid("the command is empty")
 	}
 	if strings.HasPrefix(req.Command[0], "-") {
-		return "", invalid("the command %q begins with a hyphen; write a path with a slash", req.Command[0])
+		return "", "", "", invalid("the command %q begins with a hyphen; write a path with a slash", req.Command[0])
 	}
-	var b strings.Builder
-	var nul error
-	word := func(what, s string) string {
-		if strings.IndexByte(s, 0) >= 0 && nul == nil {
-			nul = sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("%s %w", what, errNUL))
-		}
-		return oneLine(s)
-	}
-	if req.TTY != nil {
-		b.WriteString("stty sane;")
-	}
-	b.WriteString(`N=$(printf '\n_');N=${N%_};`)
-	b.WriteString("export " + envToken + "=" + token)
 	for _, name := range slices.Sorted(maps.Keys(req.Env)) {
 		if !validName(name) {
-			return "", invalid("%q is no name of an environment variable", name)
+			return "", "", "", invalid("%q is no name of an environment variable", name)
 		}
-		b.WriteString(" " + name + "=" + word("environment variable "+name, req.Env[name]))
+		set += " " + name + "=" + w.quote("environment variable "+name, req.Env[name])
 	}
-	b.WriteString(";")
 	if dir := req.Dir; dir != "" {
 		if !strings.HasPrefix(dir, "/") {
-			dir = "./" + dir
+			dir = "./" + dir // "-" and CDPATH have no meaning then
 		}
-		fmt.Fprintf(&b, "cd %s||{ printf %%s %s;exit 1;};", word("directory", dir), token+markNoDir)
+		cd = "cd " + w.quote("directory", dir)
 	}
-	fmt.Fprintf(&b, "printf %%s %s;printf %%s %s >&2;exec", token+markBegun, token+markBegun)
-	for i, w := range req.Command {
-		b.WriteString(" " + word(fmt.Sprintf("argument %d", i), w))
+	for i, arg := range req.Command {
+		command += " " + w.quote(fmt.Sprintf("argument %d", i), arg)
 	}
-	if req.Stdin == nil && req.TTY == nil {
-		b.WriteString(" </dev/null")
-	}
-	b.WriteString("\n")
-	return b.String(), nul
+	return set, cd, command, w.err
 }
 
 func invalid(format string, args ...any) error {

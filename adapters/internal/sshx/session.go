@@ -33,6 +33,11 @@ func (h *host) start(ctx context.Context, req *sandboxer.ExecRequest) (*session,
 	if err != nil {
 		return nil, err
 	}
+	return h.startLine(ctx, req.TTY, token, line, h.direct.Load())
+}
+
+// startLine opens a session and sends what its shell evaluates.
+func (h *host) startLine(ctx context.Context, tty *sandboxer.TTY, token, line string, direct bool) (*session, error) {
 	type result struct {
 		s   *session
 		err error
@@ -40,7 +45,7 @@ func (h *host) start(ctx context.Context, req *sandboxer.ExecRequest) (*session,
 	done := make(chan result, 1)
 	// Opening takes no context: it goes on behind a caller that has gone, and what it opened is closed again.
 	if !h.p.spawn(func() {
-		s, err := h.begin(ctx, req.TTY, token, line)
+		s, err := h.begin(ctx, tty, token, line, direct)
 		if err == nil && ctx.Err() != nil {
 			s.kill()
 			s, err = nil, ctxError(ctx, fmt.Errorf("command on %s", h))
@@ -62,7 +67,7 @@ func (h *host) start(ctx context.Context, req *sandboxer.ExecRequest) (*session,
 	}
 }
 
-func (h *host) begin(ctx context.Context, tty *sandboxer.TTY, token, line string) (*session, error) {
+func (h *host) begin(ctx context.Context, tty *sandboxer.TTY, token, line string, direct bool) (*session, error) {
 	t, ch, requests, err := h.session(ctx, nil)
 	if err != nil {
 		return nil, err
@@ -89,7 +94,7 @@ func (h *host) begin(ctx context.Context, tty *sandboxer.TTY, token, line string
 		}
 	}
 	// No reply is waited for: a command that does not start shows by what it does not print.
-	if _, err := ch.SendRequest("exec", false, ssh.Marshal(struct{ Command string }{bootstrap(token)})); err != nil {
+	if _, err := ch.SendRequest("exec", false, ssh.Marshal(struct{ Command string }{bootstrap(token, direct)})); err != nil {
 		return fail(sandboxer.Refused(sandboxer.Unavailable, lost(err)))
 	}
 	if s.k, err = h.keeperFor(ctx); err != nil {

@@ -95,10 +95,15 @@ func (t *transport) idle() bool {
 	defer t.h.mu.Unlock()
 	own := 0
 	if k := t.h.keeper; k != nil && k.on(t) {
-		if k.busy() {
+		if k.runs() > len(t.h.idlers) {
 			return false
 		}
 		own = 1
+	}
+	for _, r := range t.h.idlers {
+		if r.s.t == t {
+			own++
+		}
 	}
 	if t.open > own || t.pinned > 0 || time.Since(t.used) < t.h.p.cfg.IdleTimeout {
 		return false
