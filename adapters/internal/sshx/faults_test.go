@@ -1,0 +1,234 @@
+package sshx_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/internal/sshtest"
+	"github.com/sand-boxer/sandboxer/adapters/internal/sshx"
+)
+
+// behind connects to the server through a proxy.
+func behind(t *testing.T, s *sshtest.Server, cfg sshx.Config) (*sshtest.Proxy, *sshx.Conn) {
+	t.Helper()
+	p := sshtest.NewProxy(t, s.Address)
+	host := s.Host()
+	host.Address = p.Address
+	return p, connectTo(t, s, cfg, host)
+}
+
+const tree = "trap '' TERM HUP INT; sleep %[1]d1 & setsid sh -c 'sleep %[1]d2 & setsid -f sleep %[1]d3; wait' & wait"
+
+// running starts a tree of processes, waits until it is up, and returns what becomes of the call.
+func running(ctx context.Context, s *sshtest.Server, c *sshx.Conn, n int) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Exec(ctx, sandboxer.ExecRequest{Command: shell(fmt.Sprintf(tree, n))})
+		done <- err
+	}()
+	for i := 1; i <= 3; i++ {
+		s.WaitProcess(fmt.Sprintf("sleep %d%d", n, i), 20*time.Second)
+	}
+	return done
+}
+
+// within fails the test unless the call returns in time, and returns its error.
+func within(t *testing.T, limit time.Duration, done <-chan error) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		t.Fatalf("it hangs for more than %v", limit)
+		return nil
+	}
+}
+
+func usable(t *testing.T, c *sshx.Conn) {
+	t.Helper()
+	if _, err := c.Output(t.Context(), "true"); err != nil {
+		t.Errorf("not usable afterwards: %v", err)
+	}
+	if got, err := c.Exec(t.Context(), sandboxer.ExecRequest{Command: []string{"true"}}); err != nil || got.ExitCode != 0 {
+		t.Errorf("not usable afterwards: %+v, %v", got, err)
+	}
+}
+
+func TestDeadConnections(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		fault  func(*sshtest.Server, *sshtest.Proxy)
+		repair func(*sshtest.Server, *sshtest.Proxy)
+	}{
+		{"black hole", func(_ *sshtest.Server, p *sshtest.Proxy) { p.BlackHole(true) }, func(_ *sshtest.Server, p *sshtest.Proxy) { p.BlackHole(false) }},
+		{"half open", func(_ *sshtest.Server, p *sshtest.Proxy) { p.HalfOpen() }, func(_ *sshtest.Server, p *sshtest.Proxy) { p.BlackHole(false) }},
+		{"reset", func(_ *sshtest.Server, p *sshtest.Proxy) { p.Reset() }, nil},
+		{"server restart", func(s *sshtest.Server, _ *sshtest.Proxy) { s.Restart() }, nil},
+	}
+	for i, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := sshtest.Start(t)
+			p, c := behind(t, s, config())
+			done := running(t.Context(), s, c, 7200+i*10)
+			test.fault(s, p)
+			if err := within(t, 10*time.Second, done); sandboxer.CodeOf(err) != sandboxer.Unavailable || sandboxer.IsRefused(err) {
+				t.Errorf("error is %v, refused %v; want Unavailable and an unknown fate", err, sandboxer.IsRefused(err))
+			}
+			s.WaitNoProcess("sleep 7", 15*time.Second) // by itself: two leases at most
+			if test.repair != nil {
+				test.repair(s, p)
+			}
+			usable(t, c)
+		})
+	}
+}
+
+func TestCancelIntoABlackHole(t *testing.T) {
+	t.Parallel()
+	s := sshtest.Start(t)
+	cfg := config()
+	cfg.KeepAlive, cfg.KillGrace = time.Minute, 300*time.Millisecond
+	p, c := behind(t, s, cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := running(ctx, s, c, 7300)
+	p.BlackHole(true)
+	cancel()
+	err := within(t, 5*time.Second, done)
+	if sandboxer.CodeOf(err) != sandboxer.Canceled || !strings.Contains(err.Error(), "not confirmed") {
+		t.Errorf("error is %v, want one that tells what is not known", err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	one := make(chan error, 1)
+	go func() { _, err := c.Output(ctx, "true"); one <- err }()
+	if err := within(t, 5*time.Second, one); !errors.Is(err, sandboxer.DeadlineExceeded) {
+		t.Errorf("error is %v, want DeadlineExceeded", err)
+	}
+	s.WaitNoProcess("sleep 73", 15*time.Second)
+}
+
+func TestDialIntoABlackHole(t *testing.T) {
+	t.Parallel()
+	s := sshtest.Start(t)
+	cfg := config()
+	cfg.DialTimeout = 300 * time.Millisecond
+	p, c := behind(t, s, cfg)
+	p.BlackHole(true)
+	begin := time.Now()
+	_, err := c.Output(t.Context(), "true")
+	if !sandboxer.IsRefused(err) || time.Since(begin) > 5*time.Second {
+		t.Errorf("after %v: %v; want a refusal", time.Since(begin), err)
+	}
+	p.BlackHole(false)
+	usable(t, c)
+}
+
+func TestResetAtAnyByte(t *testing.T) {
+	t.Parallel()
+	s := sshtest.Start(t)
+	p, c := behind(t, s, config())
+	usable(t, c)
+	data := strings.Repeat("0123456789abcdef", 16<<10)
+	for range 25 {
+		p.ResetAfter(rand.Int64N(600_000))
+		var out strings.Builder
+		done := make(chan error, 1)
+		go func() {
+			got, err := c.Exec(t.Context(), sandboxer.ExecRequest{Command: shell("cat; sleep 0.01; : 7401"), Stdin: strings.NewReader(data), Stdout: &out})
+			if err == nil && (got.ExitCode != 0 || out.String() != data) {
+				err = fmt.Errorf("%+v with %d bytes and no error", got, out.Len())
+			} else if code := sandboxer.CodeOf(err); code == sandboxer.Unavailable {
+				err = nil
+			}
+			done <- err
+		}()
+		if err := within(t, 20*time.Second, done); err != nil {
+			t.Error(err)
+		}
+		p.ResetAfter(-1)
+	}
+	s.WaitNoProcess("7401", 15*time.Second)
+	usable(t, c)
+}
+
+func TestSlowDrip(t *testing.T) {
+	t.Parallel()
+	s := sshtest.Start(t)
+	p, c := behind(t, s, config())
+	usable(t, c)
+	p.Drip(100, 5*time.Millisecond)
+	out, err := c.Output(t.Context(), "head", "-c", "10000", "/dev/zero")
+	if err != nil || len(out) != 10000 {
+		t.Errorf("%d bytes, %v", len(out), err)
+	}
+	p.Drip(0, 0)
+}
+
+func TestServerDown(t *testing.T) {
+	t.Parallel()
+	s := sshtest.Start(t)
+	c := connect(t, s, config())
+	usable(t, c)
+	s.Kill()
+	if _, err := c.Output(t.Context(), "true"); sandboxer.CodeOf(err) != sandboxer.Unavailable {
+		t.Errorf("error is %v, want Unavailable", err)
+	}
+	_, err := c.Exec(t.Context(), sandboxer.ExecRequest{Command: []string{"true"}})
+	if sandboxer.CodeOf(err) != sandboxer.Unavailable || !sandboxer.IsRefused(err) {
+		t.Errorf("error is %v, want Unavailable, refused", err)
+	}
+	s.Run()
+	usable(t, c)
+}
+
+// many runs n commands at once, each for a while, and fails the test if one of them sees an error.
+func many(t *testing.T, c *sshx.Conn, n, rounds int) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			for j := range rounds {
+				var out strings.Builder
+				want := fmt.Sprintf("%d-%d", i, j)
+				got, err := c.Exec(t.Context(), sandboxer.ExecRequest{Command: shell("sleep 0.05; printf %s " + want), Stdout: &out})
+				if err != nil || got.ExitCode != 0 || out.String() != want {
+					t.Errorf("%s: %+v, %v, %q", want, got, err, out.String())
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name      string
+		config    []string
+		n, rounds int
+	}{
+		{"default server", nil, 64, 2},
+		{"MaxSessions 1", []string{"MaxSessions 1"}, 6, 2},
+		{"MaxSessions 3", []string{"MaxSessions 3"}, 12, 2},
+		{"MaxStartups throttles", []string{"MaxStartups 1", "MaxSessions 2"}, 8, 2},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := sshtest.Start(t, test.config...)
+			c := connect(t, s, config())
+			many(t, c, test.n, test.rounds)
+			usable(t, c)
+		})
+	}
+}
