@@ -92,7 +92,6 @@ func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxe
 		s.input(req, failed, finished)
 	}
 	var result sandboxer.ExecResult
-	begun := false
 	exit, marks := s.exit, out.begun
 	abort := func(code sandboxer.Code, err error) (sandboxer.ExecResult, error) {
 		if !s.kill() {
@@ -108,7 +107,7 @@ func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxe
 			marks = nil
 			switch {
 			case ok && mark == markBegun[0]:
-				begun = true
+				s.begun.Store(true)
 				if req.TTY != nil { // until then the line of the bootstrap is what the terminal takes
 					s.input(req, failed, finished)
 				}
@@ -120,11 +119,10 @@ func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxe
 			s.complete(ctx, out, errs, ended)
 			s.k.remove(ctx, s.token)
 			s.close(false)
-			if !begun {
+			if !s.begun.Load() {
 				select {
 				case mark := <-out.begun:
-					begun = mark == markBegun[0]
-					if !begun {
+					if mark != markBegun[0] {
 						return result, s.neverBegan(req, mark, out, errs)
 					}
 				default:
@@ -184,7 +182,7 @@ func (s *session) neverBegan(req *sandboxer.ExecRequest, mark byte, out, errs *s
 
 // lost is the error for a channel that ended without telling how the command did.
 func (s *session) lost() error {
-	s.k.kill(s.token) // where the keeper is on another connection
+	s.k.kill(s.token, s.begun.Load()) // where the keeper is on another connection
 	err := errNoSession
 	select {
 	case <-s.t.done:

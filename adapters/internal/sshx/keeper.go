@@ -196,8 +196,9 @@ func (k *keeper) remove(ctx context.Context, token string) {
 	}
 }
 
-// kill ends everything with the token; the channel is closed when nothing is left of it.
-func (k *keeper) kill(token string) <-chan struct{} {
+// kill ends everything with the token; the channel is closed when nothing is left of it. begun says that the command is
+// known to run; otherwise it is waited for.
+func (k *keeper) kill(token string, begun bool) <-chan struct{} {
 	k.mu.Lock()
 	gone, asked := k.kills[token]
 	if !asked {
@@ -206,7 +207,11 @@ func (k *keeper) kill(token string) <-chan struct{} {
 	}
 	k.mu.Unlock()
 	if !asked {
-		k.send("!" + token)
+		verb := "?"
+		if begun {
+			verb = "!"
+		}
+		k.send(verb + token)
 	}
 	return gone
 }

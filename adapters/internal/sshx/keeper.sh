@@ -1,4 +1,5 @@
-# Ends what commands left running. Writes the login shell, and each token of which nothing is left. Reads lines: +T a command begins, -T it ended, !T end all of it, . we are there.
+# Ends what commands left running. Writes the login shell, and each token of which nothing is left. Reads lines: +T a command begins, -T it ended, !T end all of it,
+# ?T the same, and it may be about to begin, . we are there.
 K=$$ LIVE= PART= BEAT= TIMER= P=
 
 # The processes of token $1 that are alive, after the number of them: those with the token in their environment or command
@@ -22,14 +23,15 @@ members() {
 		}'
 }
 
-# Ends all processes of token $1: holds them first, so that none escapes by forking.
+# Ends all processes of token $1; fails when there were none: holds them first, so that none escapes by forking.
 finish() {
-	i=0 before=0
+	i=0 before=0 none=1
 	while [ $i -lt 60 ]; do
 		i=$((i + 1))
 		set -- "$1" $(members "$1")
 		n=${2:-0} t=$1
-		[ "$n" -gt 0 ] || return 0
+		[ "$n" -gt 0 ] || return $none
+		none=0
 		shift 2
 		if [ "$n" -eq 1 ] || [ "$n" -eq "$before" ] || [ $i -gt 20 ]; then
 			kill -KILL "$@" 2>/dev/null
@@ -39,6 +41,15 @@ finish() {
 			before=$n
 		fi
 		set -- "$t"
+	done
+}
+
+# The same for one that sshd may be about to start: between its fork and the shell there is no token to be seen.
+await() {
+	w=0
+	while ! finish "$1" && [ $w -lt 10 ]; do
+		w=$((w + 1))
+		sleep 0.2 2>/dev/null || sleep 1
 	done
 }
 
@@ -57,7 +68,7 @@ arm() {
 }
 
 leave() {
-	for t in $LIVE; do finish $t & P="$P $!"; done
+	for t in $LIVE; do await $t & P="$P $!"; done
 	[ -z "$P" ] || wait $P
 	exit 0
 }
@@ -78,6 +89,7 @@ while :; do
 		+*) LIVE="$LIVE ${l#+}"; [ -n "$TIMER" ] || arm ;;
 		-*) without "${l#-}" ;;
 		!*) t=${l#!}; without "$t"; (finish "$t"; echo "$t") </dev/null & ;;
+		'?'*) t=${l#?}; without "$t"; (await "$t"; echo "$t") </dev/null & ;;
 		esac
 	elif [ -n "$DUE" ]; then
 		PART=$PART$l

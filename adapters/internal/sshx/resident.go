@@ -145,6 +145,7 @@ func (r *resident) read(from io.Reader, stdout bool) {
 			var mark byte
 			if data, mark = s.find(data); mark != 0 {
 				marked = true
+				r.s.begun.Store(true)
 			} else if len(s.noise) > maxNoise {
 				r.fail(errNoise)
 			}

@@ -3,6 +3,7 @@ package sshx
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -19,6 +20,7 @@ type session struct {
 	ch    ssh.Channel
 	exit  chan exitStatus // gets the end of the command; closed with the channel
 	added bool            // the keeper knows it
+	begun atomic.Bool     // its mark was seen
 }
 
 type exitStatus struct {
@@ -152,7 +154,7 @@ func (s *session) kill() bool {
 	defer limit.Stop()
 	confirmed := false
 	select {
-	case <-s.k.kill(s.token):
+	case <-s.k.kill(s.token, s.begun.Load()):
 		confirmed = true
 	case <-s.k.done:
 	case <-limit.C:
