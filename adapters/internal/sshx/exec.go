@@ -93,6 +93,7 @@ func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxe
 	}
 	var result sandboxer.ExecResult
 	exit, marks := s.exit, out.begun
+	var seen byte // the mark
 	abort := func(code sandboxer.Code, err error) (sandboxer.ExecResult, error) {
 		if !s.kill() {
 			err = fmt.Errorf("%w (%s has not confirmed its end yet; it ends what is left by itself)", err, s.h)
@@ -104,9 +105,8 @@ func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxe
 	for {
 		select {
 		case mark, ok := <-marks:
-			marks = nil
-			switch {
-			case ok && mark == markBegun[0]:
+			marks, seen = nil, mark
+			if ok && mark == markBegun[0] {
 				s.begun.Store(true)
 				if req.TTY != nil { // until then the line of the bootstrap is what the terminal takes
 					s.input(req, failed, finished)
@@ -120,13 +120,14 @@ func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxe
 			s.k.remove(ctx, s.token)
 			s.close(false)
 			if !s.begun.Load() {
-				select {
-				case mark := <-out.begun:
-					if mark != markBegun[0] {
-						return result, s.neverBegan(req, mark, out, errs)
+				if seen == 0 {
+					select {
+					case seen = <-out.begun:
+					default:
 					}
-				default:
-					return result, s.neverBegan(req, 0, out, errs)
+				}
+				if seen != markBegun[0] {
+					return result, s.neverBegan(req, seen, out, errs)
 				}
 			}
 			select {

@@ -85,7 +85,7 @@ func (k *keeper) run(claimed *transport) {
 	k.mu.Unlock()
 	token := newToken()
 	lease := max(int(k.h.p.cfg.Lease.Seconds()), 1)
-	script := strings.NewReplacer("LEASE", strconv.Itoa(lease), "STEP", strconv.Itoa(min(lease, 5))).Replace(keeperScript)
+	script := strings.NewReplacer("TOKEN", token, "LEASE", strconv.Itoa(lease), "STEP", strconv.Itoa(min(lease, 5))).Replace(keeperScript)
 	// The first line reads the others, up to one that is the token.
 	load := `N=$(printf '\n_');N=${N%_};s=;while IFS= read -r l&&[ "$l" != ` + token + ` ];do s=$s$l$N;done;eval "$s"` + "\n"
 	_, err = ch.SendRequest("exec", false, ssh.Marshal(struct{ Command string }{bootstrap(token, false)}))
@@ -97,7 +97,6 @@ func (k *keeper) run(claimed *transport) {
 		k.end(sandboxer.Refused(sandboxer.Unavailable, fmt.Errorf("connection to %s: %w", k.h, err)))
 		return
 	}
-	close(k.ready)
 	k.h.p.spawn(func() { k.write(ch) })
 	k.h.p.spawn(func() {
 		lines := bufio.NewScanner(ch.Stderr())
@@ -109,22 +108,33 @@ func (k *keeper) run(claimed *transport) {
 		drain(ch.Stderr())
 	})
 	k.h.p.spawn(func() { ssh.DiscardRequests(requests) })
-	lines := bufio.NewScanner(ch)
+	lines, up := bufio.NewScanner(ch), false
 	for lines.Scan() {
-		if shell, ok := strings.CutPrefix(lines.Text(), "="); ok {
+		if shell, ok := strings.CutPrefix(lines.Text(), token+"="); ok && !up {
+			up = true
 			k.h.direct.Store(isDirect(shell))
+			close(k.ready)
 			continue
+		}
+		if !up {
+			k.mu.Lock()
+			k.said = lines.Text()
+			k.mu.Unlock()
 		}
 		k.acknowledged(lines.Text())
 	}
 	_ = ch.Close()
 	k.mu.Lock()
-	said := k.said
+	said := first(k.said, "nothing")
 	k.mu.Unlock()
 	select {
 	case <-t.done:
 		k.end(t.err)
-	default:
+	case <-time.After(50 * time.Millisecond): // the connection's end is found out right after its channels'
+		if !up {
+			k.end(sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("%s lets us in but runs no command for us; its login shell said: %s", k.h, said)))
+			return
+		}
 		k.end(fmt.Errorf("the process on %s that looks after commands ended; it said %q", k.h, said))
 	}
 }

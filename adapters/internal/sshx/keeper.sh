@@ -80,9 +80,9 @@ without() {
 }
 
 trap 'DUE=1' USR1
-echo "=$SHELL"
+echo; echo "TOKEN=$SHELL"
+DUE=
 while :; do
-	DUE=
 	if IFS= read -r l; then
 		l=$PART$l PART= BEAT=1
 		case $l in
@@ -97,7 +97,7 @@ while :; do
 		leave
 	fi
 	if [ -n "$DUE" ]; then
-		TIMER=
+		DUE= TIMER=
 		if [ -z "$LIVE" ]; then :; elif [ -n "$BEAT" ]; then arm; else leave; fi
 	fi
 done
