@@ -37,6 +37,7 @@ type Server struct {
 	Credential sandboxer.Secret // the private key that it accepts
 	Dir        string           // everything of it: configuration, keys, log
 	Home       string           // HOME of its sessions; login files go here
+	Temp       string           // TMPDIR of its sessions
 
 	tb     testing.TB
 	sshd   string
@@ -63,9 +64,11 @@ func Start(tb testing.TB, lines ...string) *Server {
 		tb.Fatal(err)
 	}
 	s := &Server{tb: tb, sshd: sshd, User: me.Username, Dir: tempDir(tb), mark: randomHex()}
-	s.Home = filepath.Join(s.Dir, "home")
-	if err := os.Mkdir(s.Home, 0o755); err != nil {
-		tb.Fatal(err)
+	s.Home, s.Temp = filepath.Join(s.Dir, "home"), filepath.Join(s.Dir, "tmp")
+	for _, dir := range []string{s.Home, s.Temp} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			tb.Fatal(err)
+		}
 	}
 	if me.Uid == "0" {
 		// sshd of a distribution keeps its privileges apart in this directory, which its service makes.
@@ -129,7 +132,7 @@ func (s *Server) Configure(lines ...string) {
 		"PasswordAuthentication no", "KbdInteractiveAuthentication no",
 		"PrintMotd no", "PrintLastLog no", "UseDNS no", "LogLevel VERBOSE",
 		// Sessions find no login files of the machine, and every process of theirs can be found.
-		fmt.Sprintf("SetEnv HOME=%s %s=%s", s.Home, envMark, s.mark),
+		fmt.Sprintf("SetEnv HOME=%s TMPDIR=%s %s=%s", s.Home, s.Temp, envMark, s.mark),
 	)
 	s.write("sshd_config", []byte(strings.Join(conf, "\n")+"\n"))
 }

@@ -188,7 +188,7 @@ func TestTerminal(t *testing.T) {
 	s := sshtest.Start(t)
 	c := connect(t, s, config())
 	var out lockedBuffer
-	in, type_ := io.Pipe()
+	in, typing := io.Pipe()
 	resize := make(chan sandboxer.WindowSize)
 	done := make(chan error, 1)
 	var got sandboxer.ExecResult
@@ -203,12 +203,12 @@ func TestTerminal(t *testing.T) {
 	}()
 	out.await(t, "tty=/dev/pts term=vt100 size=30 100 k=a\rb\x03\r\nc")
 	resize <- sandboxer.WindowSize{Cols: 120, Rows: 40}
-	_, _ = io.WriteString(type_, "typed\n")
+	_, _ = io.WriteString(typing, "typed\n")
 	if err := within(t, 10*time.Second, done); err != nil || got.ExitCode != 5 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	out.await(t, "got=typed size=40 120")
-	_ = type_.Close()
+	_ = typing.Close()
 
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {

@@ -80,6 +80,7 @@ without() {
 }
 
 trap 'DUE=1' USR1
+trap '' PIPE # nobody listens any more, and there is work to do
 echo; echo "TOKEN=$SHELL"
 DUE=
 while :; do

@@ -1,7 +1,9 @@
 package sshx_test
 
 import (
+	"bytes"
 	"fmt"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -10,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/internal/sshtest"
 	"github.com/sand-boxer/sandboxer/adapters/internal/sshx"
 )
@@ -159,4 +162,43 @@ func BenchmarkPeers(b *testing.B) {
 			b.ReportMetric(ours/ssh, "x-ssh")
 		}
 	})
+}
+
+// BenchmarkPeersTransfer uploads what cannot be compressed, near and far: the delay is that of a proxy in front of both.
+func BenchmarkPeersTransfer(b *testing.B) {
+	for _, delay := range []time.Duration{0, 40 * time.Millisecond} {
+		b.Run(fmt.Sprintf("upload-64MiB-trip-%v", 2*delay), func(b *testing.B) {
+			s := sshtest.Start(b)
+			p := sshtest.NewProxy(b, s.Address)
+			p.Delay(delay)
+			host := s.Host()
+			host.Address = p.Address
+			c := connectTo(b, s, plain(), host)
+			_, port, _ := net.SplitHostPort(p.Address)
+			theirs := newPeer(b, s)
+			theirs.args[len(theirs.args)-1] = port
+			theirs.args = append(theirs.args, "-c", "aes128-gcm@openssh.com")
+			theirs = theirs.master(b)
+			data := noise(64 << 20)
+			if _, err := c.Output(b.Context(), "true"); err != nil {
+				b.Fatal(err)
+			}
+			var mine, other []time.Duration
+			for b.Loop() {
+				begin := time.Now()
+				got, err := c.Send(b.Context(), sandboxer.ExecRequest{Command: shell("cat >/dev/null"), Stdin: bytes.NewReader(data)})
+				if err != nil || got.ExitCode != 0 {
+					b.Fatal(got, err)
+				}
+				half := time.Now()
+				cmd := theirs.command("cat >/dev/null")
+				cmd.Stdin = bytes.NewReader(data)
+				if out, err := cmd.CombinedOutput(); err != nil {
+					b.Fatalf("%v: %s", err, out)
+				}
+				mine, other = append(mine, half.Sub(begin)), append(other, time.Since(half))
+			}
+			report(b, median(mine), median(other))
+		})
+	}
 }

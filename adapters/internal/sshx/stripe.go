@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -47,15 +48,21 @@ func (c *Conn) Send(ctx context.Context, req sandboxer.ExecRequest) (sandboxer.E
 	}
 	in := req.Stdin
 	req.Stdin = nil
-	return c.striped(ctx, req, joinLanes, func(ctx context.Context, g *errgroup.Group, dir string) {
+	var sent atomic.Bool
+	return c.striped(ctx, req, joinLanes, &sent, func(ctx context.Context, g *errgroup.Group, dir string) {
 		queues := make([]chan []byte, lanes)
 		for i := range queues {
 			queues[i] = make(chan []byte, 2)
 			g.Go(func() error {
-				return c.lane(ctx, sandboxer.ExecRequest{Command: []string{"sh", "-c", `exec cat >"$0"`, dir + "/" + strconv.Itoa(i)}, Stdin: &chunks{ctx: ctx, from: queues[i]}})
+				err := c.lane(ctx, sandboxer.ExecRequest{Command: []string{"sh", "-c", `exec cat >"$0"`, dir + "/" + strconv.Itoa(i)}, Stdin: &chunks{ctx: ctx, from: queues[i]}})
+				var exit *sandboxer.ExitError
+				if errors.As(err, &exit) && exit.Signal == "SIGPIPE" {
+					return nil // the command does not want more, and tells how it ended
+				}
+				return err
 			})
 		}
-		g.Go(func() error { return deal(ctx, in, queues) })
+		g.Go(func() error { return deal(ctx, in, queues, &sent) })
 	})
 }
 
@@ -67,7 +74,9 @@ func (c *Conn) Receive(ctx context.Context, req sandboxer.ExecRequest) (sandboxe
 	}
 	out := req.Stdout
 	req.Stdout = nil
-	return c.striped(ctx, req, splitLanes, func(ctx context.Context, g *errgroup.Group, dir string) {
+	var all atomic.Bool
+	all.Store(true)
+	return c.striped(ctx, req, splitLanes, &all, func(ctx context.Context, g *errgroup.Group, dir string) {
 		readers := make([]*io.PipeReader, lanes)
 		for i := range readers {
 			r, w := io.Pipe()
@@ -103,7 +112,9 @@ func (c *Conn) orExec(ctx context.Context, req sandboxer.ExecRequest, err error)
 	return c.Exec(ctx, req)
 }
 
-func (c *Conn) striped(ctx context.Context, req sandboxer.ExecRequest, script string, carry func(context.Context, *errgroup.Group, string)) (sandboxer.ExecResult, error) {
+// striped runs the command under the script, and the lanes beside it. A command that fails, or ends before complete is
+// true, ends the lanes.
+func (c *Conn) striped(ctx context.Context, req sandboxer.ExecRequest, script string, complete *atomic.Bool, carry func(context.Context, *errgroup.Group, string)) (sandboxer.ExecResult, error) {
 	made, err := c.Small(ctx, sandboxer.ExecRequest{Command: []string{"sh", "-c", makeLanes}})
 	if err != nil {
 		return sandboxer.ExecResult{}, err
@@ -121,8 +132,8 @@ func (c *Conn) striped(ctx context.Context, req sandboxer.ExecRequest, script st
 	g.Go(func() error {
 		var err error
 		result, err = c.Exec(inner, req)
-		if err == nil && (result.Err() != nil) {
-			return errEarly // a command that failed may have left the lanes unread
+		if err == nil && (result.Err() != nil || !complete.Load()) {
+			return errEarly
 		}
 		return err
 	})
@@ -193,7 +204,7 @@ func (c *chunks) Read(p []byte) (int, error) {
 }
 
 // deal gives the lanes their stripes in turn. Only the last is short.
-func deal(ctx context.Context, from io.Reader, queues []chan []byte) error {
+func deal(ctx context.Context, from io.Reader, queues []chan []byte, sent *atomic.Bool) error {
 	for i := 0; ; i = (i + 1) % len(queues) {
 		chunk := make([]byte, stripe)
 		n, err := io.ReadFull(from, chunk)
@@ -206,6 +217,7 @@ func deal(ctx context.Context, from io.Reader, queues []chan []byte) error {
 		}
 		switch {
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			sent.Store(true)
 			for _, q := range queues {
 				close(q)
 			}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -66,6 +67,11 @@ func TestStreams(t *testing.T) {
 			if err != nil || got.ExitCode != 3 {
 				t.Errorf("a command that reads nothing: %+v, %v", got, err)
 			}
+			var out bytes.Buffer
+			got, err = c.Send(t.Context(), sandboxer.ExecRequest{Command: shell("head -c 3; exit 0"), Stdin: strings.NewReader("abc" + strings.Repeat("d", 8<<20)), Stdout: &out})
+			if err != nil || got.ExitCode != 0 || out.String() != "abc" {
+				t.Errorf("a command that reads little: %+v, %v, %q", got, err, out.String())
+			}
 			got, err = c.Receive(t.Context(), sandboxer.ExecRequest{Command: shell("echo x; exit 4"), Stdout: io.Discard})
 			if err != nil || got.ExitCode != 4 {
 				t.Errorf("a command that fails: %+v, %v", got, err)
@@ -83,8 +89,8 @@ func TestStreams(t *testing.T) {
 			if left := strings.Join(s.Processes(), "\n"); strings.Contains(left, "7501") || strings.Contains(left, "cat ") {
 				t.Errorf("left after a cancelled stream:\n%s", left)
 			}
-			if left, _ := c.Output(t.Context(), "sh", "-c", "ls -d ${TMPDIR:-/tmp}/tmp.*/in 2>/dev/null; true"); len(left) > 0 {
-				t.Errorf("left after a cancelled stream: %s", left)
+			if left, err := os.ReadDir(s.Temp); err != nil || len(left) > 0 {
+				t.Errorf("left after streams: %v, %v", left, err)
 			}
 		})
 	}
