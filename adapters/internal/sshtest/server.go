@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -44,8 +45,9 @@ type Server struct {
 	mark   string
 	signer ssh.Signer
 
-	mu  sync.Mutex
-	cmd *exec.Cmd
+	mu    sync.Mutex
+	cmd   *exec.Cmd
+	alive io.Closer
 }
 
 // Start runs a server until the test ends, and fails the test when a session's process outlives it by 10 s. lines go into its sshd_config and override the defaults, which are
@@ -145,7 +147,12 @@ func (s *Server) Run() {
 		s.tb.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(s.sshd, "-D", "-e", "-f", filepath.Join(s.Dir, "sshd_config"))
+	// The pipe ends with this process, also with one that panics, and the server with the pipe.
+	cmd := exec.Command("/bin/sh", "-c", `"$@" & p=$!; read -r _; kill -KILL $p`, "sh", s.sshd, "-D", "-e", "-f", filepath.Join(s.Dir, "sshd_config"))
+	alive, err := cmd.StdinPipe()
+	if err != nil {
+		s.tb.Fatal(err)
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C"}
@@ -154,7 +161,7 @@ func (s *Server) Run() {
 		s.tb.Fatal(err)
 	}
 	s.mu.Lock()
-	s.cmd = cmd
+	s.cmd, s.alive = cmd, alive
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -179,7 +186,7 @@ func (s *Server) Run() {
 // Kill ends the server and all of its connections at once, as a crash of the host would; processes of sessions go on.
 func (s *Server) Kill() {
 	s.mu.Lock()
-	cmd := s.cmd
+	cmd, alive := s.cmd, s.alive
 	s.cmd = nil
 	s.mu.Unlock()
 	if cmd == nil {
@@ -191,6 +198,7 @@ func (s *Server) Kill() {
 		}
 	}
 	_ = cmd.Process.Kill()
+	_ = alive.Close()
 	_ = cmd.Wait()
 }
 
