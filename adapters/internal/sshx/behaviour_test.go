@@ -195,7 +195,7 @@ func TestTerminal(t *testing.T) {
 	go func() {
 		var err error
 		got, err = c.Exec(t.Context(), sandboxer.ExecRequest{
-			Command: shell(`echo "tty=$(tty | cut -c1-8) term=$TERM size=$(stty size) k=$K"; read x; echo "got=$x size=$(stty size)"; exit 5`),
+			Command: shell(`echo "tty=$(tty | cut -c1-8) term=$TERM size=$(stty size) k=$K"; read x; until [ "$(stty size)" = "40 120" ]; do sleep 0.05; done; echo "got=$x size=$(stty size)"; exit 5`),
 			Env:     map[string]string{"K": "a\rb\x03\nc"}, Stdin: in, Stdout: &out,
 			TTY: &sandboxer.TTY{Term: "vt100", Cols: 100, Rows: 30, Resize: resize},
 		})
@@ -208,6 +208,9 @@ func TestTerminal(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	out.await(t, "got=typed size=40 120")
+	if text := out.b.String(); !strings.HasPrefix(text, "tty=") {
+		t.Errorf("the output begins with what is not the command's: %q", text)
+	}
 	_ = typing.Close()
 
 	ctx, cancel := context.WithCancel(t.Context())

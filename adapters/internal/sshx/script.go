@@ -58,7 +58,11 @@ func commandLine(req *sandboxer.ExecRequest, token string) (string, error) {
 	if cd != "" {
 		line += cd + "||{ printf %s " + token + markNoDir + ";exit 1;};"
 	}
-	line += "printf %s " + token + markBegun + ";printf %s " + token + markBegun + " >&2;exec" + command
+	line += "printf %s " + token + markBegun + ";"
+	if req.TTY == nil { // a terminal has one stream
+		line += "printf %s " + token + markBegun + " >&2;"
+	}
+	line += "exec" + command
 	if req.Stdin == nil && req.TTY == nil {
 		line += " </dev/null"
 	}
