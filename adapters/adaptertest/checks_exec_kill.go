@@ -86,7 +86,8 @@ func killChecks() []check {
 			}()
 			_, err := doCtx(ctx, t, "Exec", func(ctx context.Context) (sandboxer.ExecResult, error) {
 				return b.sb.Exec(ctx, sandboxer.ExecRequest{
-					Command: t.script(`(`+beatScript+`) & printf begun; `+beatScript, beat), Stdout: &signalWriter{want: "begun", seen: begun},
+					// The first beat comes before the word: a kill that is quick must still find that there was life.
+					Command: t.script(`printf x >> "$1"; (`+beatScript+`) & printf begun; `+beatScript, beat), Stdout: &signalWriter{want: "begun", seen: begun},
 				})
 			})
 			if err == nil || !errors.Is(err, context.Canceled) {
