@@ -39,8 +39,8 @@ func WithAdapters(a ...sandboxer.Adapter) Option {
 	}
 }
 
-// WithFS reads extensions/ext.*.yaml and profiles/profile.*.yaml of fsys; embed.FS and os.DirFS both fit. A missing folder
-// is an empty one. A file that was probably meant to be read and would not be (ext.foo.yml, foo.yaml) is an error;
+// WithFS reads extensions/ext.*.yaml and profiles/profile.*.yaml of fsys; embed.FS and os.DirFS both fit. One of
+// the two folders may be missing; a file system with neither is an error, as it is most likely the wrong one. A file that was probably meant to be read and would not be (ext.foo.yml, foo.yaml) is an error;
 // everything else in the folders is left alone.
 func WithFS(fsys fs.FS) Option {
 	return func(b *builder) {
@@ -57,10 +57,28 @@ func WithFS(fsys fs.FS) Option {
 		if b.readFolder(fsys, prefix, "profiles", profileKind) || found {
 			return
 		}
-		if _, err := fs.Stat(fsys, "."); errors.Is(err, fs.ErrNotExist) { // a mistyped directory, not an empty one
-			b.add(place{src: b.source(prefix + "WithFS")}, "the file system cannot be read: %v", err)
+		at := place{src: b.source(prefix + "WithFS")}
+		entries, err := fs.ReadDir(fsys, ".")
+		if err != nil { // such as a mistyped directory
+			b.add(at, "the file system cannot be read: %v", err)
+			return
+		}
+		b.add(at, "the file system has neither a folder extensions/ nor a folder profiles/ at its root%s", oneDown(fsys, entries))
+	}
+}
+
+// oneDown ends a message about a file system without the folders with where they are, if they are one level down: the
+// root of an embed.FS is the directory of the Go file, not the one that was embedded.
+func oneDown(fsys fs.FS, entries []fs.DirEntry) string {
+	for _, entry := range entries {
+		for _, folder := range []string{"extensions", "profiles"} {
+			at := entry.Name() + "/" + folder
+			if info, err := fs.Stat(fsys, at); err == nil && info.IsDir() {
+				return fmt.Sprintf("; there is %s: use fs.Sub(fsys, %s)", quote(at), quote(entry.Name()))
+			}
 		}
 	}
+	return ""
 }
 
 // WithYAML adds one manifest or profile. name is what messages call it; where it ends like a file that WithFS reads

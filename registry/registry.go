@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"slices"
 
 	"github.com/sand-boxer/sandboxer"
 )
@@ -70,7 +71,7 @@ func (r *Registry) Adapter(handler string) (sandboxer.Adapter, error) {
 func (r *Registry) Manifest(id string) (Manifest, error) {
 	m, ok := r.manifests[id]
 	if !ok {
-		return Manifest{}, notFound("extension is registered as", id, ids(r.manifests), "")
+		return Manifest{}, notFoundID("extension is registered as", manifestKind, id, ids(r.manifests), "")
 	}
 	return cloneManifest(m), nil
 }
@@ -90,7 +91,7 @@ func (r *Registry) Manifests() iter.Seq[Manifest] {
 func (r *Registry) Profile(id string) (sandboxer.Profile, error) {
 	p, ok := r.profiles[id]
 	if !ok {
-		return sandboxer.Profile{}, notFound("profile is registered as", id, ids(r.profiles), r.leftOut[id])
+		return sandboxer.Profile{}, notFoundID("profile is registered as", profileKind, id, ids(r.profiles), r.leftOut[id])
 	}
 	return copyProfile(p), nil
 }
@@ -157,6 +158,14 @@ func copyProfile(p sandboxer.Profile) sandboxer.Profile {
 	p = cloneProfile(p)
 	p.Inputs = cloneInputs(p.Inputs)
 	return p
+}
+
+// notFoundID is notFound for an id: one that only lacks the word of its kind is most likely the one that was meant.
+func notFoundID(what string, kind docKind, got string, valid []string, why string) error {
+	if full := string(kind) + "." + got; why == "" && slices.Contains(valid, full) {
+		why = "did you mean " + quote(full) + "?"
+	}
+	return notFound(what, got, valid, why)
 }
 
 func notFound(what, got string, valid []string, why string) error {

@@ -282,6 +282,8 @@ func TestLookups(t *testing.T) {
 	}{
 		{"profile", func() error { _, err := reg.Profile("profile.onw"); return err }, `did you mean "profile.own"?`},
 		{"resolve", func() error { _, err := reg.Resolve("profile.onw", nil); return err }, `did you mean "profile.own"?`},
+		{"profile without its prefix", func() error { _, err := reg.Profile("own"); return err }, `did you mean "profile.own"?`},
+		{"extension without its prefix", func() error { _, err := reg.Manifest("own"); return err }, `did you mean "ext.own"?`},
 		{"left out", func() error { _, err := reg.Profile("profile.far"); return err }, `its extension "ext.far" is not registered`},
 		{"manifest", func() error { _, err := reg.Manifest("ext.owm"); return err }, `did you mean "ext.own"?`},
 		{"adapter", func() error { _, err := reg.Adapter("my-backnd"); return err }, `did you mean "my-backend"?`},

@@ -105,7 +105,16 @@ func TestSources(t *testing.T) {
 			opts: []registry.Option{nil, registry.WithFS(nil), registry.WithYAML("x", nil)},
 			want: []string{"option 1: is nil", "WithFS: the file system is nil", "x:1:1: the document is empty"},
 		},
-		"an empty directory": {opts: []registry.Option{registry.WithFS(os.DirFS(t.TempDir()))}},
+		"an empty directory": {
+			opts: []registry.Option{registry.WithFS(os.DirFS(t.TempDir()))},
+			want: []string{"WithFS: the file system has neither a folder extensions/ nor a folder profiles/ at its root"},
+		},
+		"one level too high": {
+			opts: []registry.Option{registry.WithFS(fstest.MapFS{"README": {}, "sandboxes/profiles/profile.a.yaml": {}})},
+			want: []string{`at its root; there is "sandboxes/profiles": use fs.Sub(fsys, "sandboxes")`},
+		},
+		"no profiles":   {opts: []registry.Option{registry.WithFS(fstest.MapFS{"extensions/README": {}})}},
+		"no extensions": {opts: []registry.Option{registry.WithFS(fstest.MapFS{"profiles/README": {}})}},
 		"a directory that does not exist": {
 			opts: []registry.Option{registry.WithFS(os.DirFS(filepath.Join(t.TempDir(), "typo")))},
 			want: []string{"WithFS: the file system cannot be read: "},
