@@ -3,6 +3,8 @@ package fake_test
 import (
 	"context"
 	"errors"
+	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -198,5 +200,34 @@ func TestManyCallers(t *testing.T) {
 	wantLive(t, b)
 	if n := b.Count(sandboxer.OpProvision); n != 64*50 {
 		t.Errorf("counted %d calls of Provision", n)
+	}
+}
+
+// TestFailUnknownOp: a fault that could never hit is a mistake of the test.
+func TestFailUnknownOp(t *testing.T) {
+	t.Parallel()
+	b := fake.New()
+	defer func() {
+		if got, want := recover(), `fake: Fail: there is no operation "provison"; did you mean "provision"?`; got != want {
+			t.Errorf("panic %v, want %s", got, want)
+		}
+	}()
+	b.Fail(fake.Fault{Op: "provison"})
+}
+
+// TestFailEveryOp: a fault may be for any operation that the contract has.
+func TestFailEveryOp(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("../../extension.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ops := regexp.MustCompile(`(?m)^\tOp\w+ +Op = "([a-z-]+)"`).FindAllSubmatch(source, -1)
+	if len(ops) < 20 {
+		t.Fatalf("found only %d operations", len(ops))
+	}
+	b := fake.New()
+	for _, op := range ops {
+		b.Fail(fake.Fault{Op: sandboxer.Op(op[1])})
 	}
 }

@@ -3,6 +3,7 @@ package fake
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -63,8 +64,25 @@ type faults struct {
 	list []*fault
 }
 
-// Fail adds a fault. Of several that match a call the one added first acts.
+// ops are the operations that a fault can be for.
+var ops = []sandboxer.Op{
+	sandboxer.OpProvision, sandboxer.OpWaitReady, sandboxer.OpTeardown, sandboxer.OpFind, sandboxer.OpList, sandboxer.OpExec,
+	sandboxer.OpCopyIn, sandboxer.OpCopyOut, sandboxer.OpDial, sandboxer.OpExpose, sandboxer.OpSnapshot, sandboxer.OpRestore,
+	sandboxer.OpDeleteSnapshot, sandboxer.OpListSnapshots, sandboxer.OpExportSnapshot, sandboxer.OpImportSnapshot,
+	sandboxer.OpEstimateCost, sandboxer.OpMeterActual, sandboxer.OpInspect, sandboxer.OpExtend, sandboxer.OpPause,
+	sandboxer.OpResume, sandboxer.OpPreflight,
+}
+
+// Fail adds a fault. Of several that match a call the one added first acts. It panics, with the closest valid one, where
+// there is no such Op: a fault that can never hit would let a test pass that tests nothing.
 func (b *Backend) Fail(f Fault) {
+	if f.Op != "" && !slices.Contains(ops, f.Op) {
+		names := make([]string, len(ops))
+		for i, op := range ops {
+			names[i] = string(op)
+		}
+		panic(fmt.Sprintf("fake: Fail: there is no operation %q%s", f.Op, sandboxer.DidYouMean(string(f.Op), names)))
+	}
 	b.faults.mu.Lock()
 	defer b.faults.mu.Unlock()
 	b.faults.list = append(b.faults.list, &fault{Fault: f, skip: f.Skip, times: f.Times})
