@@ -59,10 +59,13 @@ type Store struct {
 var _ store.Store = (*Store)(nil)
 
 // Open opens the store file at path and creates it, readable for its owner only, where there is none; the directory must
-// exist. It reads the whole file to check it. FailedPrecondition: another process has it open (the error says which), it
-// was written by a newer version, or it is no store; Internal: it is damaged; PermissionDenied and NotFound as the file
-// system says. A file of an older version is brought up to date.
+// exist. It reads the whole file to check it. FailedPrecondition: another process has it open (the error says which), or
+// this one has, it was written by a newer version, or it is no store; Internal: it is damaged; InvalidArgument: path is empty;
+// PermissionDenied and NotFound as the file system says. A file of an older version is brought up to date.
 func Open(ctx context.Context, path string, opts ...Option) (*Store, error) {
+	if path == "" {
+		return nil, sandboxer.Refused(sandboxer.InvalidArgument, errors.New("open store: the path is empty; name a file"))
+	}
 	o := options{logger: slog.New(slog.DiscardHandler), boot: bootID(), format: format, migrations: migrations}
 	for _, opt := range opts {
 		opt(&o)
@@ -117,7 +120,12 @@ func resolve(path string) (string, error) {
 		return "", classify(err)
 	}
 	dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", classify(fmt.Errorf("its directory: %w; make the directory first", err))
+	case errors.Is(err, fs.ErrPermission):
+		return "", classify(fmt.Errorf("its directory: %w; give the user of this process access to the directory", err))
+	case err != nil:
 		return "", classify(fmt.Errorf("its directory: %w", err))
 	}
 	abs = filepath.Join(dir, filepath.Base(abs))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -27,15 +28,16 @@ type holder struct {
 	Since   time.Time `json:"since"`
 }
 
-func (h holder) String() string {
+// refusal says who has the store open, and what to do.
+func (h holder) refusal() string {
 	if h.PID == 0 {
-		return "another process"
+		return "another process has it open; stop that one, or use another file"
 	}
-	who := fmt.Sprintf("process %d (%s) on %s", h.PID, h.Program, h.Host)
 	if host, _ := os.Hostname(); h.PID == os.Getpid() && h.Host == host {
-		who = "this process (" + h.Program + ")"
+		return "this process has it open already; use that store"
 	}
-	return who + ", since " + h.Since.UTC().Format(time.RFC3339)
+	return fmt.Sprintf("process %d (%s) on %s has had it open since %s; stop that one, or use another file",
+		h.PID, h.Program, h.Host, h.Since.UTC().Format(time.RFC3339))
 }
 
 // fileLock is a lock of the operating system on a file beside the store's. The system drops it when the process ends,
@@ -55,8 +57,7 @@ func acquire(ctx context.Context, path string) (*fileLock, error) {
 			return l, err
 		}
 		if time.Now().After(deadline) {
-			return nil, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf(
-				"%s has it open; one process uses a store at a time: stop that one, or use another file", readHolder(path)))
+			return nil, sandboxer.Refused(sandboxer.FailedPrecondition, errors.New(readHolder(path).refusal()))
 		}
 		select {
 		case <-ctx.Done():
@@ -70,7 +71,11 @@ func acquire(ctx context.Context, path string) (*fileLock, error) {
 func tryLock(path string) (*fileLock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, classify(fmt.Errorf("its lock file: %w", err))
+		err = fmt.Errorf("its lock file: %w", err)
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w; %s", err, allow(path))
+		}
+		return nil, classify(err)
 	}
 	held, err := lockFile(f)
 	if err != nil || held {
@@ -90,6 +95,14 @@ func tryLock(path string) (*fileLock, error) {
 		return nil, classify(fmt.Errorf("its lock file: %w", err))
 	}
 	return l, nil
+}
+
+// allow says what to do about a file that may not be opened for writing, or not be made.
+func allow(path string) string {
+	if _, err := os.Lstat(path); err == nil {
+		return "give the user of this process read and write access to the file"
+	}
+	return "give the user of this process write access to the directory"
 }
 
 // describe writes who we are.

@@ -43,7 +43,8 @@ func TestOpenRefuses(t *testing.T) {
 		says string
 	}{
 		"a directory":          {dir, sandboxer.FailedPrecondition, "directory"},
-		"no parent directory":  {filepath.Join(dir, "no", "db"), sandboxer.NotFound, "no such file"},
+		"no parent directory":  {filepath.Join(dir, "no", "db"), sandboxer.NotFound, "; make the directory first"},
+		"no name":              {"", sandboxer.InvalidArgument, "the path is empty; name a file"},
 		"a file as directory":  {filepath.Join(write("file", "x"), "db"), sandboxer.Unavailable, "not a directory"},
 		"an empty file":        {write("empty", ""), sandboxer.FailedPrecondition, "empty"},
 		"a short file":         {write("short", "hello"), sandboxer.FailedPrecondition, "no store"},
@@ -86,8 +87,17 @@ func TestUnwritable(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := boltstore.Open(t.Context(), filepath.Join(dir, "db"))
-	if !errors.Is(err, sandboxer.PermissionDenied) || !errors.Is(err, fs.ErrPermission) {
+	if !errors.Is(err, sandboxer.PermissionDenied) || !errors.Is(err, fs.ErrPermission) ||
+		!strings.HasSuffix(err.Error(), "; give the user of this process write access to the directory") {
 		t.Errorf("in a directory that cannot be written: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "db")
+	if err := os.WriteFile(file, []byte("x"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := boltstore.Open(t.Context(), file); !errors.Is(err, sandboxer.PermissionDenied) ||
+		!strings.HasSuffix(err.Error(), "; give the user of this process read and write access to the file") {
+		t.Errorf("a file that cannot be written: %v", err)
 	}
 }
 

@@ -36,7 +36,7 @@ func TestLockNamesItsHolder(t *testing.T) {
 	if !errors.Is(err, sandboxer.FailedPrecondition) || !sandboxer.IsRefused(err) {
 		t.Errorf("a second process: %v", err)
 	}
-	for _, want := range []string{path, fmt.Sprintf("process %d", holder.Process.Pid), filepath.Base(os.Args[0]), host, "since 20"} {
+	for _, want := range []string{path, fmt.Sprintf("process %d", holder.Process.Pid), filepath.Base(os.Args[0]), host, "has had it open since 20", "; stop that one, or use another file"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not say %q: %v", want, err)
 		}
@@ -54,7 +54,7 @@ func TestLockNamesItsHolder(t *testing.T) {
 	if err != nil {
 		t.Fatalf("after the holder was killed: %v", err)
 	}
-	if _, err := boltstore.Open(t.Context(), path); !errors.Is(err, sandboxer.FailedPrecondition) || !strings.Contains(err.Error(), "this process") {
+	if _, err := boltstore.Open(t.Context(), path); !errors.Is(err, sandboxer.FailedPrecondition) || !strings.Contains(err.Error(), ": this process has it open already; use that store") {
 		t.Errorf("a second time in one process: %v", err)
 	}
 	link := filepath.Join(t.TempDir(), "link")

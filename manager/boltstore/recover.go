@@ -3,6 +3,8 @@ package boltstore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 
@@ -61,6 +63,9 @@ func explain(ctx context.Context, err error) error {
 // has to be examined again.
 func (e *examiner) round(ctx context.Context) (repair func() error, err error) {
 	f, err := os.OpenFile(e.path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w; %s", err, allow(e.path))
+	}
 	if err != nil {
 		return nil, err
 	}

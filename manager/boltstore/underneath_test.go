@@ -100,7 +100,7 @@ func TestFileChangesUnderAnOpenStore(t *testing.T) {
 			if s, err = boltstore.Open(t.Context(), path); err == nil {
 				t.Error("it could be opened again")
 				_ = s.Close()
-			} else if strings.Contains(err.Error(), "has it open") || strings.Contains(err.Error(), "timeout") {
+			} else if strings.Contains(err.Error(), "it open") || strings.Contains(err.Error(), "timeout") {
 				t.Errorf("the lock was not given back: %v", err)
 			}
 		})
