@@ -112,6 +112,8 @@ func TestTransferIsCutOff(t *testing.T) {
 		if _, err := archive.Write(make([]byte, 1<<20)); err != nil {
 			t.Fatal(err)
 		}
+		// Until the host's tar runs nothing was begun, and the upload would rightly begin again on another connection.
+		s.WaitProcess("tar", 10*time.Second)
 		fault()
 		if err := within(t, 15*time.Second, done); sandboxer.CodeOf(err) != sandboxer.Unavailable {
 			t.Errorf("%s: error is %v, want Unavailable", name, err)
