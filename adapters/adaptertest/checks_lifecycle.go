@@ -60,7 +60,7 @@ func provisionChecks() []check {
 					t.broken("Provision of a name that exists returned another handle: %s, and first %s", jsonOf(h), jsonOf(b.target.Handle))
 				}
 			}
-			if after := t.existing(b.name); len(after) != len(before) {
+			if after := t.existing(b.name); !sameNumber(before, after) {
 				t.broken("Provision was called three times, and now these exist: %q; after the first call they were %q", after, before)
 			}
 		},
@@ -118,7 +118,7 @@ func provisionChecks() []check {
 		run: func(t *trial) {
 			one := t.newRequest()
 			t.provision(t.s.one.spy.Extension, one)
-			alone := len(t.existing(one.Name))
+			alone := t.existing(one.Name)
 			req := t.newRequest()
 			t.sweep(req)
 			var group sync.WaitGroup
@@ -134,7 +134,7 @@ func provisionChecks() []check {
 			if !slices.Contains(errs, nil) {
 				t.broken("of four concurrent calls of Provision none succeeded: %v", errs)
 			}
-			if all := t.existing(req.Name); len(all) > alone {
+			if all := t.existing(req.Name); !sameNumber(alone, all) {
 				t.broken("four concurrent calls of Provision made these: %q", all)
 			}
 		},

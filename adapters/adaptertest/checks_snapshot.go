@@ -125,7 +125,7 @@ func snapshotChecks() []check {
 					t.broken("Restore returned %s, and then %s", jsonOf(h), jsonOf(again))
 				}
 			}
-			if after := t.existing(req.Name); len(after) != len(before) {
+			if after := t.existing(req.Name); !sameNumber(before, after) {
 				t.broken("Restore was called three times, and now these exist: %q; after the first call they were %q", after, before)
 			}
 			if t.s.can(sandboxer.CapFind) {

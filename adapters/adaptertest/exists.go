@@ -3,6 +3,7 @@ package adaptertest
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
@@ -15,10 +16,31 @@ func (t *trial) existing(name string) []string {
 	out := containing(t.s.liveNames(t), name)
 	for _, in := range t.listed(nil) {
 		if in.Handle.Ref().Name() == name {
-			out = append(out, "listed: "+name)
+			out = append(out, listedMark+name)
 		}
 	}
 	return out
+}
+
+// listedMark begins what existing knows from a listing.
+const listedMark = "listed: "
+
+// sameNumber tells whether as much exists now as did before. A resource that a listing shows late is none more; one that a
+// listing shows twice, or Config.Live beside another, is.
+func sameNumber(before, now []string) bool {
+	count := func(names []string) (live, listed int) {
+		for _, n := range names {
+			if strings.HasPrefix(n, listedMark) {
+				listed++
+			} else {
+				live++
+			}
+		}
+		return live, listed
+	}
+	liveBefore, listedBefore := count(before)
+	live, listed := count(now)
+	return live == liveBefore && listed >= listedBefore && listed <= max(1, listedBefore)
 }
 
 // gone breaks the rule where something stays that exists under name.
