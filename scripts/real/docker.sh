@@ -21,7 +21,7 @@ compose() {
 	if [ ! -x "$dir/docker-compose" ]; then
 		echo "building Compose $version; this takes a minute or two, once" >&2
 		mkdir -p "$dir"
-		(cd tools/compose && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X $module/internal.Version=$version" \
+		(cd tools/compose && CGO_ENABLED=0 go build -ldflags "-s -w -X $module/internal.Version=$version" \
 			-o "$dir/new.$$" $module/cmd) || { rm -f "$dir/new.$$"; return 1; }
 		mv "$dir/new.$$" "$dir/docker-compose"
 	fi
