@@ -95,6 +95,15 @@ docker_() {
 	env -i "PATH=$PATH" "HOME=$DIR/$n/home" docker --host "unix://$DIR/$n/docker.sock" "$@"
 }
 
+# await waits for all of JOBS and fails when one did; the failed one has said why.
+JOBS=()
+await() {
+	local job code=0
+	for job in "${JOBS[@]}"; do wait "$job" || code=$?; done
+	JOBS=()
+	return $code
+}
+
 up() {
 	[ "$(id -u)" = 0 ] || { echo "Docker engines are started by root only" >&2; return 1; }
 	need_idle dockerd docker.io
@@ -107,16 +116,14 @@ up() {
 	need git git
 	need rsync rsync
 	home
-	local jobs=() job
-	compose >"$DIR/compose-dir" & jobs+=($!)
-	engine 1 & jobs+=($!)
-	engine 2 & jobs+=($!)
-	image & jobs+=($!)
-	for job in "${jobs[@]}"; do wait "$job"; done
-	jobs=()
-	load 1 & jobs+=($!)
-	load 2 & jobs+=($!)
-	for job in "${jobs[@]}"; do wait "$job"; done
+	compose >"$DIR/compose-dir" & JOBS+=($!)
+	engine 1 & JOBS+=($!)
+	engine 2 & JOBS+=($!)
+	image & JOBS+=($!)
+	await
+	load 1 & JOBS+=($!)
+	load 2 & JOBS+=($!)
+	await
 	rm "$DIR/image.tar"
 	ln -s "$(cat "$DIR/compose-dir")" "$DIR/compose"
 	echo "SANDBOXER_DOCKER='$DIR'" >>"$STATE/env"
@@ -137,11 +144,14 @@ ours() {
 
 down() {
 	DIR=$(readlink -f "$STATE/docker") && [ -d "$DIR" ] || return 0
-	local n i pids jobs=() mount
-	for n in 1 2; do
-		remove "$n" & jobs+=($!)
+	local i pids mount
+	# An `up` that was interrupted may have jobs that go on.
+	for i in $(grep -lzxF "$STATE" /proc/[0-9]*/cmdline 2>/dev/null); do
+		! grep -qzx up "$i" 2>/dev/null || kill -KILL "$(cut -d/ -f3 <<<"$i")" 2>/dev/null || true
 	done
-	for i in "${jobs[@]}"; do wait "$i" || true; done
+	remove 1 & JOBS+=($!)
+	remove 2 & JOBS+=($!)
+	await || true
 	# What is left when an engine was killed, or has not stopped: the shims and containers are nobody's then.
 	for ((i = 0; i < 50; i++)); do
 		pids=$(ours)
