@@ -207,7 +207,7 @@ func (r *running) neverBegan(res sandboxer.ExecResult, out, errs *output) error 
 	if code := engineCode(text); code != sandboxer.Unknown {
 		return refuse(code, "%s", text)
 	}
-	return sandboxer.Mark(sandboxer.Unknown, fmt.Errorf("sandbox %s, service %s: the engine did not run the command (code %d): %s", r.b.name, r.service, res.ExitCode, text))
+	return sandboxer.Mark(sandboxer.Unknown, fmt.Errorf("sandbox %s, service %s: the engine did not run the command (%w): %s", r.b.name, r.service, res.Err(), text))
 }
 
 // input is what the shell in the container reads: its line, and then what is for the command. With a terminal it waits until

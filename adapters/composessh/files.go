@@ -64,7 +64,7 @@ exec find "$at" -type l -printf '%P\0'
 const extractScript = `
 at=$(readlink -m -- "$1") || exit 1
 case $at/ in "$2"/*) ;; *) exit 45 ;; esac
-cd -- "$at" && exec tar -xpf - --same-owner --numeric-owner --warning=no-timestamp`
+cd -- "$at" && exec tar -xpf - --same-owner --numeric-owner --warning=no-timestamp --delay-directory-restore`
 
 // CopyIn extracts a tar stream into dst, owned by the user of the main service. The workspace and named volumes are written
 // through the container for files; other paths through tar in the service's own container.

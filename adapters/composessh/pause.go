@@ -3,7 +3,6 @@ package composessh
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
@@ -42,7 +41,7 @@ func (e *extension) Resume(ctx context.Context, t sandboxer.Target) (sandboxer.R
 	if _, err := b.run(ctx, "resuming "+b.name, pauseScript, b.name, t.Labels[sandboxer.LabelOwner], "resume"); err != nil {
 		return sandboxer.Reachability{}, err
 	}
-	return e.WaitReady(ctx, t)
+	return e.waitReady(ctx, t, true)
 }
 
 // extendScript stores a deadline and the claim that says the same. NAME SECONDS CLAIM.
@@ -85,7 +84,3 @@ func (e *extension) Extend(ctx context.Context, t sandboxer.Target, until time.T
 }
 
 var errPaused = errors.New("it is paused; resume it first")
-
-func pausedError(name string) error {
-	return sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("sandbox %s: %w", name, errPaused))
-}

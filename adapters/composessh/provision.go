@@ -5,7 +5,6 @@ import (
 	"context"
 	_ "embed" // for the scripts
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -202,5 +201,5 @@ func (h *host) notUp(name string, res sandboxer.ExecResult, text string) error {
 	if code == sandboxer.Unknown {
 		h.forget()
 	}
-	return sandboxer.Mark(code, errors.Join(fmt.Errorf("Compose could not start %s: %s", name, said([]byte(text))))) //nolint:staticcheck // a name
+	return sandboxer.Mark(code, fmt.Errorf("%s could not start %s (%w): %s", h.probe.compose, name, res.Err(), said([]byte(text))))
 }

@@ -23,6 +23,11 @@ const (
 // WaitReady waits until every service runs and every health check passes. A service that has ended, or turned unhealthy, is
 // an error at once, with the last lines of its log; one that its restart policy starts again is waited for.
 func (e *extension) WaitReady(ctx context.Context, t sandboxer.Target) (sandboxer.Reachability, error) {
+	return e.waitReady(ctx, t, false)
+}
+
+// waitReady waits. A stack that was held has missed health checks, and may come round.
+func (e *extension) waitReady(ctx context.Context, t sandboxer.Target, held bool) (sandboxer.Reachability, error) {
 	b, err := e.open(ctx, t)
 	if err != nil {
 		return sandboxer.Reachability{}, err
@@ -34,7 +39,7 @@ func (e *extension) WaitReady(ctx context.Context, t sandboxer.Target) (sandboxe
 		if err != nil {
 			return sandboxer.Reachability{}, err
 		}
-		pending, failed, why := b.judge(all)
+		pending, failed, why := b.judge(all, held)
 		if why != "" {
 			return sandboxer.Reachability{}, b.notReady(ctx, t, failed, why)
 		}
@@ -53,7 +58,7 @@ func (e *extension) WaitReady(ctx context.Context, t sandboxer.Target) (sandboxe
 }
 
 // judge says which services are not ready yet, or why the stack never will be.
-func (b *box) judge(all []container) (pending []string, failed *container, why string) {
+func (b *box) judge(all []container, held bool) (pending []string, failed *container, why string) {
 	for _, service := range b.Services {
 		own := of(all, service)
 		if len(own) == 0 {
@@ -66,6 +71,8 @@ func (b *box) judge(all []container) (pending []string, failed *container, why s
 			switch state := c.State.Status; {
 			case state == "running" && ends:
 				pending = append(pending, service+" (is to end by itself)")
+			case state == "running" && c.health() == "unhealthy" && held:
+				pending = append(pending, service+" (unhealthy)")
 			case state == "running" && c.health() == "unhealthy":
 				return nil, c, "service " + service + " is unhealthy"
 			case state == "running" && c.health() == "starting":

@@ -61,10 +61,10 @@ func (e *extension) restore(ctx context.Context, h *host, req *sandboxer.Provisi
 	if err := p.noCopy(); err != nil { // what a volume held is what it holds, also where that is nothing
 		return nil, err
 	}
-	members := "w v"
+	members := p.members()
 	if p.builds { // the builder reads the workspace, and the container for files may be of an image that it makes
-		members = "v"
-		if _, err := h.long(ctx, "extracting the workspace", restoreScript, req.Name, dir, "", toolPath, ""); err != nil {
+		members = members[1:]
+		if _, err := h.long(ctx, "extracting the workspace", restoreScript, req.Name, dir, "", toolPath); err != nil {
 			return nil, err
 		}
 		if err := h.check(ctx, req.Name, p.paths); err != nil {
@@ -85,13 +85,24 @@ func (e *extension) restore(ctx context.Context, h *host, req *sandboxer.Provisi
 	if len(files) == 0 {
 		return nil, sandboxer.Mark(sandboxer.Unknown, fmt.Errorf("the container for files is not there"))
 	}
-	if _, err := h.long(ctx, "extracting the snapshot", restoreScript, req.Name, dir, files[0].ID, toolPath, members); err != nil {
-		return nil, err
+	if len(members) > 0 {
+		if _, err := h.long(ctx, "extracting the snapshot", restoreScript, append([]string{req.Name, dir, files[0].ID, toolPath}, members...)...); err != nil {
+			return nil, err
+		}
 	}
 	if err := h.check(ctx, req.Name, p.paths); err != nil {
 		return nil, err
 	}
 	return h.up(ctx, req.Name, p, "")
+}
+
+// members are what a snapshot holds, as the container for files calls it.
+func (s *stack) members() []string {
+	out := []string{"w"}
+	for _, v := range s.Volumes {
+		out = append(out, "v/"+v)
+	}
+	return out
 }
 
 // long runs a script that may take its time.

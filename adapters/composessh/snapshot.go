@@ -94,7 +94,7 @@ func (e *extension) Snapshot(ctx context.Context, t sandboxer.Target, req sandbo
 	if b.zstd {
 		compress = "yes"
 	}
-	s := b.script(snapshotScript, b.name, t.Labels[sandboxer.LabelOwner], req.ID, compress, id, toolPath)
+	s := b.script(snapshotScript, append([]string{b.name, t.Labels[sandboxer.LabelOwner], req.ID, compress, id, toolPath}, b.members()...)...)
 	s.Stdout, s.Stderr = out, errs
 	res, err := b.conn.Exec(ctx, s)
 	if err == nil && res.ExitCode != 0 {

@@ -130,7 +130,7 @@ func (e *extension) admit(ctx context.Context, h *host, dir string, s sandboxer.
 	if out = strings.TrimSpace(out); out != "ok" {
 		return s, sandboxer.Mark(sandboxer.FailedPrecondition, fmt.Errorf("%w: %s", errDamaged, out))
 	}
-	s.Extension, s.Host, s.Status, s.Kind = e.id, s.Host, sandboxer.SnapshotReady, kindWorkspace
+	s.Extension, s.Status, s.Kind = e.id, sandboxer.SnapshotReady, kindWorkspace
 	if s.CreatedAt.IsZero() {
 		s.CreatedAt = time.Now().UTC().Round(0)
 	}

@@ -13,12 +13,13 @@ exec $ENGINE run --rm -i --network "container:$container" --read-only --cap-drop
 if command -v perl >/dev/null; then
 	exec perl -e '"'"'
 use Socket; use strict;
-my $s; my $up = 0;
+my $s; my $up = 0; my $why;
 for my $to ([PF_INET, pack_sockaddr_in($ARGV[0], inet_aton("127.0.0.1"))], [PF_INET6, pack_sockaddr_in6($ARGV[0], Socket::inet_pton(PF_INET6, "::1"))]) {
 	next unless socket($s, $to->[0], SOCK_STREAM, 6);
 	if (connect($s, $to->[1])) { $up = 1; last }
+	$why ||= "$!";
 }
-die "nobody listens: $!\n" unless $up;
+die "nobody listens: $why\n" unless $up;
 syswrite(STDOUT, "+");
 my ($in, $out) = (1, 1);
 while ($out) {

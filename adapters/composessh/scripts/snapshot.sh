@@ -1,6 +1,7 @@
-# snapshot NAME OWNER ID ZSTD FILES TOOLPATH: writes the workspace and the named volumes to a directory that nobody sees yet, and
+# snapshot NAME OWNER ID ZSTD FILES TOOLPATH MEMBER...: writes the workspace and the named volumes to a directory that nobody sees yet, and
 # prints that directory, the digest and the size. The services are held meanwhile, so that what is kept is of one instant.
 name=$1 owner=$2 id=$3 zstd=$4 files=$5 path=$6
+shift 6
 at=$ROOT/$name
 new=$ROOT/.snapshots/.tmp.$id.$$
 held=
@@ -32,13 +33,13 @@ if [ -n "$ids" ]; then
 fi
 pack() {
 	engine exec "$files" env -i "PATH=$path" LC_ALL=C tar --format=posix --pax-option=delete=atime,delete=ctime --numeric-owner \
-		--warning=no-file-ignored --sort=name -C / -cf - w v 2>"$new/said"
+		--warning=no-file-ignored --sort=name -C / -cf - -- "$@" 2>"$new/said"
 	echo $? >"$new/code"
 }
 if [ -n "$zstd" ]; then
-	pack | zstd -q -1 -T0 >"$new/data" || fail "$(cat "$new/said")" 1
+	pack "$@" | zstd -q -1 -T0 >"$new/data" || fail "$(cat "$new/said")" 1
 else
-	pack >"$new/data" || fail "$(cat "$new/said")" 1
+	pack "$@" >"$new/data" || fail "$(cat "$new/said")" 1
 fi
 undo
 held=
