@@ -75,7 +75,7 @@ leave() {
 
 without() {
 	n=
-	for t in $LIVE; do [ "$t" = "$1" ] || n="$n $t"; done
+	for o in $LIVE; do [ "$o" = "$1" ] || n="$n $o"; done
 	LIVE=$n
 }
 
