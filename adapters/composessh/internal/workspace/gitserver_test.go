@@ -23,10 +23,10 @@ import (
 type web struct {
 	*httptest.Server
 	ca             string
-	user, password string             // empty: everybody may read
+	user, password string              // empty: everybody may read
 	before         func(*http.Request) // called for each request that is let through
-	refuse         int                // with this status, when set
-	echo           bool               // shows the credential to the client when it refuses
+	refuse         int                 // with this status, when set
+	echo           bool                // shows the credential to the client when it refuses
 
 	requests, asked atomic.Int64 // all, and those with a credential
 	mu              sync.Mutex
