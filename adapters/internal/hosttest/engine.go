@@ -23,11 +23,11 @@ const Image = "sandboxer-test/busybox:1"
 type Engine struct {
 	Socket string // DOCKER_HOST without unix://
 	Home   string // HOME of Command, with Compose as a plugin
+	NetNS  string // the host's network namespace, a file for nsenter and setns
 
-	tb    testing.TB
-	dir   string
-	n     int
-	netns string
+	tb  testing.TB
+	dir string
+	n   int
 }
 
 // Open returns the engine of host n, 1 or 2. It skips the test where there are no engines, and fails it where they are
@@ -52,7 +52,7 @@ func newEngine(tb testing.TB, n int) *Engine {
 		tb.Fatalf("there is no host %d, but 1 and 2", n)
 	}
 	engine := filepath.Join(dir, strconv.Itoa(n))
-	return &Engine{tb: tb, dir: dir, n: n, Socket: filepath.Join(engine, "docker.sock"), netns: filepath.Join(engine, "netns")}
+	return &Engine{tb: tb, dir: dir, n: n, Socket: filepath.Join(engine, "docker.sock"), NetNS: filepath.Join(engine, "netns")}
 }
 
 // prepare puts Compose into a home directory.
@@ -71,7 +71,7 @@ func (e *Engine) prepare(home string) {
 // Dial connects as a program on the host would.
 func (e *Engine) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var conn net.Conn
-	err := inside(e.netns, func() (err error) {
+	err := inside(e.NetNS, func() (err error) {
 		// No second attempt beside the first: it would be made on another thread, which is not in the namespace.
 		d := net.Dialer{FallbackDelay: -1}
 		conn, err = d.DialContext(ctx, network, address)
@@ -84,7 +84,7 @@ func (e *Engine) Dial(ctx context.Context, network, address string) (net.Conn, e
 func (e *Engine) freeAddress(tb testing.TB) string {
 	tb.Helper()
 	var address string
-	err := inside(e.netns, func() error {
+	err := inside(e.NetNS, func() error {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return err

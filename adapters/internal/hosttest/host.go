@@ -24,7 +24,7 @@ func Start(tb testing.TB, n int, lines ...string) *Host {
 	tb.Helper()
 	h := &Host{Engine: newEngine(tb, n)}
 	h.Server = sshtest.StartIn(tb, sshtest.Place{
-		Enter: []string{"nsenter", "--net=" + h.netns},
+		Enter: []string{"nsenter", "--net=" + h.NetNS},
 		Free:  h.freeAddress,
 		Dial:  h.Dial,
 		Env:   []string{"DOCKER_HOST=unix://" + h.Socket},
