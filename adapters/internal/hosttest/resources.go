@@ -13,8 +13,8 @@ import (
 
 // Resources lists what the engine has whose name or labels contain part, as "container NAME", "network NAME", "volume NAME"
 // and "image NAME". Containers that do not run are in it; volumes without a name are found by the labels they may have.
-func (h *Host) Resources(part string) []string {
-	h.tb.Helper()
+func (e *Engine) Resources(part string) []string {
+	e.tb.Helper()
 	var found []string
 	take := func(kind string, labels map[string]string, names ...string) {
 		for _, name := range names {
@@ -31,7 +31,7 @@ func (h *Host) Resources(part string) []string {
 		Names  []string
 		Labels map[string]string
 	}
-	h.get("/containers/json?all=1", &containers)
+	e.get("/containers/json?all=1", &containers)
 	for _, c := range containers {
 		for i, name := range c.Names {
 			c.Names[i] = strings.TrimPrefix(name, "/")
@@ -42,7 +42,7 @@ func (h *Host) Resources(part string) []string {
 		Name   string
 		Labels map[string]string
 	}
-	h.get("/networks", &networks)
+	e.get("/networks", &networks)
 	for _, n := range networks {
 		take("network", n.Labels, n.Name)
 	}
@@ -52,7 +52,7 @@ func (h *Host) Resources(part string) []string {
 			Labels map[string]string
 		}
 	}
-	h.get("/volumes", &volumes)
+	e.get("/volumes", &volumes)
 	for _, v := range volumes.Volumes {
 		take("volume", v.Labels, v.Name)
 	}
@@ -61,7 +61,7 @@ func (h *Host) Resources(part string) []string {
 		RepoTags []string
 		Labels   map[string]string
 	}
-	h.get("/images/json?all=1", &images)
+	e.get("/images/json?all=1", &images)
 	for _, i := range images {
 		if len(i.RepoTags) == 0 {
 			i.RepoTags = []string{i.ID}
@@ -74,18 +74,18 @@ func (h *Host) Resources(part string) []string {
 
 // Remove removes what Resources lists: for the end of a test that failed, so that the next finds a clean engine. The empty
 // part would be everybody's, and is refused.
-func (h *Host) Remove(part string) {
-	h.tb.Helper()
+func (e *Engine) Remove(part string) {
+	e.tb.Helper()
 	if part == "" {
-		h.tb.Fatal("Remove without a name would remove the resources of other tests")
+		e.tb.Fatal("Remove without a name would remove the resources of other tests")
 	}
 	verbs := map[string][]string{"container": {"rm", "-f", "-v"}, "network": {"network", "rm"}, "volume": {"volume", "rm", "-f"}, "image": {"rmi", "-f"}}
 	for _, kind := range []string{"container", "network", "volume", "image"} { // what is used last is removed last
-		for _, r := range h.Resources(part) {
+		for _, r := range e.Resources(part) {
 			if name, ok := strings.CutPrefix(r, kind+" "); ok {
 				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-				if out, err := h.Command(ctx, append(verbs[kind], name)...).CombinedOutput(); err != nil {
-					h.tb.Logf("removing %s: %v: %s", r, err, out)
+				if out, err := e.Command(ctx, append(verbs[kind], name)...).CombinedOutput(); err != nil {
+					e.tb.Logf("removing %s: %v: %s", r, err, out)
 				}
 				cancel()
 			}
@@ -94,17 +94,17 @@ func (h *Host) Remove(part string) {
 }
 
 // get asks the engine.
-func (h *Host) get(path string, into any) {
-	h.tb.Helper()
+func (e *Engine) get(path string, into any) {
+	e.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
-		return d.DialContext(ctx, "unix", h.Socket)
+		return d.DialContext(ctx, "unix", e.Socket)
 	}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine"+path, nil)
 	if err != nil {
-		h.tb.Fatal(err)
+		e.tb.Fatal(err)
 	}
 	resp, err := transport.RoundTrip(req)
 	if err == nil {
@@ -116,6 +116,6 @@ func (h *Host) get(path string, into any) {
 		}
 	}
 	if err != nil {
-		h.tb.Fatalf("asking the engine of host %d for %s: %v", h.n, path, err)
+		e.tb.Fatalf("asking the engine of host %d for %s: %v", e.n, path, err)
 	}
 }
