@@ -203,3 +203,20 @@ func TestSecretValue(t *testing.T) {
 		t.Error("the zero Secret is not empty")
 	}
 }
+
+func TestRefusedKey(t *testing.T) {
+	t.Parallel()
+	if v, ok := sandboxer.RefusedKey(t.Context()); ok || v != "" {
+		t.Errorf("a first fetch: %q, %v", v, ok)
+	}
+	key := sandboxer.NewSecret([]byte(secretText), "v1")
+	ctx := sandboxer.WithRefusedKey(t.Context(), key)
+	if v, ok := sandboxer.RefusedKey(ctx); !ok || v != "v1" {
+		t.Errorf("a second fetch: %q, %v", v, ok)
+	}
+	for _, leak := range leaks() {
+		if text := fmt.Sprintf("%v %+v", ctx, ctx); strings.Contains(text, leak) {
+			t.Errorf("the context shows the key: %s", text)
+		}
+	}
+}

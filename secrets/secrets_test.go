@@ -176,6 +176,10 @@ func TestChain(t *testing.T) {
 	if got := reveal(t, s, "both", pinned); got != keyB {
 		t.Errorf("bought with the second source's key: served with %q", got)
 	}
+	refused, err := s.Secret(sandboxer.WithRefusedKey(t.Context(), sandboxer.NewSecret(nil, pinned.Key)), "both", pinned)
+	if err != nil || string(refused.Reveal()) != keyA {
+		t.Errorf("after the backend refused the second source's key: %v; want the first source's", err)
+	}
 	if got := reveal(t, s, "both", sandboxer.Payer{Key: "gone0000"}); got != keyA {
 		t.Errorf("rotated: got %q, want the first source's", got)
 	}

@@ -16,7 +16,6 @@ import (
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/e2b/e2btest"
-	"github.com/sand-boxer/sandboxer/internal/keyretry"
 )
 
 func TestFewestRequests(t *testing.T) {
@@ -232,7 +231,7 @@ func TestRenewedKey(t *testing.T) {
 	r := newRig(t, s, nil)
 	req := r.request()
 	req.Secret = func(ctx context.Context, _ sandboxer.SecretRef) (sandboxer.Secret, error) {
-		if refused, ok := keyretry.Version(ctx); ok && refused == "old" {
+		if refused, ok := sandboxer.RefusedKey(ctx); ok && refused == "old" {
 			return sandboxer.NewSecret([]byte("e2b_0000000000000000000b"), "new"), nil
 		}
 		return sandboxer.NewSecret([]byte(canaryKey), "old"), nil
