@@ -17,9 +17,10 @@ import (
 	"testing"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/canary"
 )
 
-const secretText = "s3cr3t-hunter2-0123456789"
+var secretText = canary.Secret("s3cr3t-hunter2-", "root")
 
 // leaks are the ways in which secretText could be printed by mistake.
 var leaks = sync.OnceValue(func() []string {

@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -32,14 +33,20 @@ func Secret(prefix, name string) string {
 	return prefix + m + hex.EncodeToString(sum[:4]) + m
 }
 
-// markOf makes a mark of 16 hexadecimal digits: numbers and letters in turn, which no text has by chance.
+// markOf makes a mark of 16 hexadecimal digits: numbers and letters in turn, at least eight of them different, which no text
+// has by chance and which looks generated.
 func markOf(seed string) string {
-	sum := sha256.Sum256([]byte("canary mark\x00" + seed))
-	out := make([]byte, 0, 16)
-	for _, b := range sum[:8] {
-		out = append(out, '0'+b%10, 'a'+b/10%6)
+	for n := 0; ; n++ {
+		sum := sha256.Sum256(fmt.Appendf(nil, "canary mark\x00%s\x00%d", seed, n))
+		out, different := make([]byte, 0, 16), map[byte]bool{}
+		for _, b := range sum[:8] {
+			out = append(out, '0'+b%10, 'a'+b/10%6)
+			different[out[len(out)-2]], different[out[len(out)-1]] = true, true
+		}
+		if len(different) >= 8 {
+			return string(out)
+		}
 	}
-	return string(out)
 }
 
 // Begin makes dir, which exists, the directory of a run with a mark of its own.

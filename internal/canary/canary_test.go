@@ -46,6 +46,9 @@ func TestKeys(t *testing.T) {
 	if !regexp.MustCompile(`^e2b_[0-9a-f]{40}$`).MatchString(a) {
 		t.Error("a key does not look like one of E2B's")
 	}
+	if hit, err := canary.Mine().Read("x", strings.NewReader("key="+a)); hit == nil || err != nil {
+		t.Errorf("a program does not find its own keys: %v", err)
+	}
 	if s := canary.Secret("ghp_", "a"); !strings.HasPrefix(s, "ghp_") || s[4:] != a[4:] {
 		t.Error("a secret of another form has another mark")
 	}

@@ -43,6 +43,9 @@ type form struct {
 	text []byte
 }
 
+// Mine returns a Finder for the keys of this program.
+func Mine() *Finder { return NewFinder(os.Getenv(dirVariable)) }
+
 // NewFinder returns a Finder for the keys of the run in dir, and of programs that ran without one.
 func NewFinder(dir string) *Finder {
 	f := &Finder{}
