@@ -68,9 +68,25 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText returns "[redacted]".
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// SecretFunc fetches a secret for whoever pays. Fetch when used, and again after the backend refused a key; do not keep it.
-// Safe for concurrent use.
+// SecretFunc fetches a secret for whoever pays. Fetch when used, and once more, with [WithRefusedKey], after the backend
+// refused a key; do not keep it. Safe for concurrent use.
 type SecretFunc func(ctx context.Context, ref SecretRef) (Secret, error)
+
+type refusedKey struct{}
+
+// WithRefusedKey returns a context for fetching a secret again after the backend refused key. Caches on the way are passed
+// by, and a source with several keys of the same payer answers with its current one. Where the answer is [Secret.Equal] to
+// key nothing has changed, and trying again is of no use.
+func WithRefusedKey(ctx context.Context, key Secret) context.Context {
+	return context.WithValue(ctx, refusedKey{}, key.Version())
+}
+
+// RefusedKey returns the version of the key that the backend refused, and false where a secret is fetched for the first
+// time. It is for a [SecretSource] that keeps keys for a while.
+func RefusedKey(ctx context.Context) (version string, ok bool) {
+	version, ok = ctx.Value(refusedKey{}).(string)
+	return version, ok
+}
 
 // Payer is whose key a sandbox was bought with. The Manager asks once, stores it with the intent, and never re-decides:
 // "not found" under another payer's key does not mean gone.

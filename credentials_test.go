@@ -17,9 +17,10 @@ import (
 	"testing"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/canary"
 )
 
-const secretText = "s3cr3t-hunter2-0123456789"
+var secretText = canary.Secret("s3cr3t-hunter2-", "root")
 
 // leaks are the ways in which secretText could be printed by mistake.
 var leaks = sync.OnceValue(func() []string {
@@ -201,5 +202,22 @@ func TestSecretValue(t *testing.T) {
 	var zero sandboxer.Secret
 	if len(zero.Reveal()) != 0 || zero.Version() != "" || !zero.Equal(sandboxer.NewSecret(nil, "")) {
 		t.Error("the zero Secret is not empty")
+	}
+}
+
+func TestRefusedKey(t *testing.T) {
+	t.Parallel()
+	if v, ok := sandboxer.RefusedKey(t.Context()); ok || v != "" {
+		t.Errorf("a first fetch: %q, %v", v, ok)
+	}
+	key := sandboxer.NewSecret([]byte(secretText), "v1")
+	ctx := sandboxer.WithRefusedKey(t.Context(), key)
+	if v, ok := sandboxer.RefusedKey(ctx); !ok || v != "v1" {
+		t.Errorf("a second fetch: %q, %v", v, ok)
+	}
+	for _, leak := range leaks() {
+		if text := fmt.Sprintf("%v %+v", ctx, ctx); strings.Contains(text, leak) {
+			t.Errorf("the context shows the key: %s", text)
+		}
 	}
 }

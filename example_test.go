@@ -101,6 +101,42 @@ func ExampleSecret() {
 	// [redacted] [redacted] [redacted] [redacted] [redacted] version 2026-01
 }
 
+// A key may have been rotated since it was cached: an adapter that is refused with one asks once more before it gives up.
+func ExampleWithRefusedKey() {
+	secret := func(ctx context.Context, _ sandboxer.SecretRef) (sandboxer.Secret, error) { // ProvisionRequest.Secret
+		if version, again := sandboxer.RefusedKey(ctx); again && version == "2025" { // what a cache in between looks at
+			return sandboxer.NewSecret([]byte("new"), "2026"), nil
+		}
+		return sandboxer.NewSecret([]byte("old"), "2025"), nil
+	}
+	call := func(_ context.Context, key sandboxer.Secret) error { // somewhere in an adapter: one request
+		if string(key.Reveal()) != "new" {
+			return sandboxer.Refused(sandboxer.Unauthenticated, errors.New("the key is not accepted"))
+		}
+		return nil
+	}
+	// docs:begin refused-key
+	withKey := func(ctx context.Context, ref sandboxer.SecretRef, call func(context.Context, sandboxer.Secret) error) error {
+		key, err := secret(ctx, ref)
+		if err != nil {
+			return err
+		}
+		err = call(ctx, key)
+		if !errors.Is(err, sandboxer.Unauthenticated) {
+			return err
+		}
+		again, keyErr := secret(sandboxer.WithRefusedKey(ctx, key), ref)
+		if keyErr != nil || again.Equal(key) {
+			return err // what the backend said about the key says more
+		}
+		return call(ctx, again)
+	}
+	// docs:end
+	fmt.Println(withKey(context.Background(), "env:SHED_API_KEY", call))
+	// Output:
+	// <nil>
+}
+
 // A handle carries what the adapter needs to find its resource again. Its JSON is what stores keep.
 func ExampleNewHandle() {
 	type state struct {

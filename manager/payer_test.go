@@ -16,12 +16,13 @@ import (
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/fake"
+	"github.com/sand-boxer/sandboxer/internal/canary"
 	"github.com/sand-boxer/sandboxer/manager"
 	"github.com/sand-boxer/sandboxer/manager/store"
 )
 
-// canary is a secret that must be found nowhere.
-const canary = "canary-3f9a1c"
+// secret is one that must be found nowhere.
+var secret = canary.Secret("platform-", "vault")
 
 // vault is a source of secrets whose keys can be rotated; tenants have keys of their own.
 type vault struct {
@@ -57,7 +58,7 @@ func (v *vault) Secret(_ context.Context, _ sandboxer.SecretRef, p sandboxer.Pay
 	if k == "" {
 		return sandboxer.Secret{}, sandboxer.Refused(sandboxer.Unauthenticated, errors.New("the key was deleted"))
 	}
-	return sandboxer.NewSecret([]byte(canary+k), k), nil
+	return sandboxer.NewSecret([]byte(secret+k), k), nil
 }
 
 // paid makes a world whose backend needs a key of the vault.
@@ -259,8 +260,10 @@ func TestNoSecrets(t *testing.T) {
 		if !strings.Contains(log.String(), `"op":"provision"`) || len(texts) < 40 {
 			t.Fatal("the test has not seen what it should look at")
 		}
+		said := canary.Log(t)
 		for _, text := range texts {
-			if strings.Contains(text, canary) {
+			fmt.Fprintln(said, text)
+			if strings.Contains(text, secret) {
 				t.Errorf("the key is in: %s", text)
 			}
 		}
@@ -279,9 +282,9 @@ func TestEnvironment(t *testing.T) {
 	_, err := m.Create(context.Background(), ask("a"))
 	wantCode(t, err, sandboxer.Unauthenticated)
 	wantText(t, err, "set the environment variable SANDBOXER_TEST_KEY")
-	t.Setenv("SANDBOXER_TEST_KEY", canary)
+	t.Setenv("SANDBOXER_TEST_KEY", secret)
 	created(t, m, ask("a"))
-	if key := status(t, m, "a").Payer.Key; key == "" || strings.Contains(key, canary) {
+	if key := status(t, m, "a").Payer.Key; key == "" || strings.Contains(key, secret) {
 		t.Errorf("the key is called %q", key)
 	}
 }

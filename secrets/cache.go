@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
-	"github.com/sand-boxer/sandboxer/internal/keyretry"
 )
 
 // Cached keeps what source answers for at most lifetime, for sources that are slow or limited (a vault). Keep it short: a
@@ -63,7 +62,7 @@ func (c *cache) Secret(ctx context.Context, ref sandboxer.SecretRef, p sandboxer
 	c.mu.Lock()
 	secret, fresh := e.secret, time.Now().Before(e.expires)
 	c.mu.Unlock()
-	if refused, ok := keyretry.Version(ctx); fresh && (!ok || refused != secret.Version()) {
+	if refused, ok := sandboxer.RefusedKey(ctx); fresh && (!ok || refused != secret.Version()) {
 		return secret, nil
 	}
 	secret, err := c.source.Secret(ctx, ref, p)

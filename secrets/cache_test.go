@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
-	"github.com/sand-boxer/sandboxer/internal/keyretry"
 	"github.com/sand-boxer/sandboxer/secrets"
 )
 
@@ -57,11 +56,11 @@ func TestCached(t *testing.T) {
 		if got := get(t.Context(), sandboxer.Payer{}); got != "v0" {
 			t.Errorf("within the lifetime: %s", got)
 		}
-		if got := get(keyretry.Refused(t.Context(), "v0"), sandboxer.Payer{}); got != "v1" {
+		if got := get(sandboxer.WithRefusedKey(t.Context(), sandboxer.NewSecret(nil, "v0")), sandboxer.Payer{}); got != "v1" {
 			t.Errorf("after the backend refused v0: %s", got)
 		}
 		before := src.calls.Load()
-		if got := get(keyretry.Refused(t.Context(), "v0"), sandboxer.Payer{}); got != "v1" || src.calls.Load() != before {
+		if got := get(sandboxer.WithRefusedKey(t.Context(), sandboxer.NewSecret(nil, "v0")), sandboxer.Payer{}); got != "v1" || src.calls.Load() != before {
 			t.Errorf("a second caller that was refused with v0: %s, %d fetches", got, src.calls.Load()-before)
 		}
 		src.generation.Add(1)

@@ -9,7 +9,8 @@ import (
 
 // Chain asks sources in order and takes the first that holds a key under the reference. Only a [MissingError] goes on to
 // the next: a source that fails, or a key that cannot be read, is an error. A payer is served by the source that has the
-// version it was pinned to, wherever that stands in the chain; where none has, by the first that holds a key of that payer.
+// version it was pinned to, wherever that stands in the chain; where none has, or the backend refused that one, by the first that holds a key
+// of that payer.
 func Chain(sources ...sandboxer.SecretSource) sandboxer.SecretSource {
 	return chain(append([]sandboxer.SecretSource(nil), sources...))
 }
@@ -33,10 +34,11 @@ func (c chain) Payer(ctx context.Context, ref sandboxer.SecretRef, consumer sand
 func (c chain) Secret(ctx context.Context, ref sandboxer.SecretRef, p sandboxer.Payer) (sandboxer.Secret, error) {
 	var first sandboxer.Secret
 	found, last := false, missing(ref, p.Tenant, noSource)
+	refused, _ := sandboxer.RefusedKey(ctx)
 	for _, s := range c {
 		secret, err := s.Secret(ctx, ref, p)
 		switch {
-		case err == nil && (p.Key == "" || secret.Version() == p.Key):
+		case err == nil && (p.Key == "" || secret.Version() == p.Key && secret.Version() != refused):
 			return secret, nil
 		case err == nil && !found:
 			first, found = secret, true

@@ -13,7 +13,8 @@
 //     with the platform's after the tenant took the key away.
 //   - Payer.Key is the version of the key at creation. It picks among several keys of the same payer: the one of that
 //     version while the payer still has it, so that adding a second key changes nothing for what runs.
-//   - A payer that no longer has a key of that version rotated it: its current key is the answer.
+//   - A payer that no longer has a key of that version rotated it: its current key is the answer. So it is when the backend
+//     refused that version (see [sandboxer.RefusedKey]): it was revoked there before it was taken away here.
 package secrets
 
 import (

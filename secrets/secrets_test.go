@@ -13,17 +13,15 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/canary"
 	"github.com/sand-boxer/sandboxer/secrets"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const (
-	ref  = sandboxer.SecretRef("env:E2B_API_KEY")
-	keyA = "e2b_0123456789abcdef0123456789abcdef01234567"
-	keyB = "e2b_fedcba9876543210fedcba9876543210fedcba98"
-	keyC = "e2b_00aa11bb22cc33dd44ee55ff00aa11bb22cc33dd"
-)
+const ref = sandboxer.SecretRef("env:E2B_API_KEY")
+
+var keyA, keyB, keyC = canary.Key("a"), canary.Key("b"), canary.Key("c")
 
 // reveal is the key that p is served with.
 func reveal(t *testing.T, s sandboxer.SecretSource, r sandboxer.SecretRef, p sandboxer.Payer) string {
@@ -47,6 +45,7 @@ func payer(t *testing.T, s sandboxer.SecretSource, c sandboxer.Consumer) sandbox
 // wantMissing checks that err is a refusal that names the reference and says how to set it, and shows no key.
 func wantMissing(t *testing.T, err error, words ...string) {
 	t.Helper()
+	t.Logf("%v, %+v", err, err) // for the search for keys
 	var m *secrets.MissingError
 	if !errors.Is(err, sandboxer.Unauthenticated) || !sandboxer.IsRefused(err) || !errors.As(err, &m) {
 		t.Fatalf("got %v, want a refused Unauthenticated with a MissingError", err)
@@ -75,13 +74,13 @@ func TestEnv(t *testing.T) {
 		t.Errorf("got %q, want the key without its line end", got)
 	}
 	for ref, words := range map[sandboxer.SecretRef][]string{
-		"env:SANDBOXER_TEST_EMPTY": {"env:SANDBOXER_TEST_EMPTY", "set the environment variable SANDBOXER_TEST_EMPTY"},
-		"env:SANDBOXER_TEST_UNSET": {"set the environment variable SANDBOXER_TEST_UNSET"},
-		"env:not a name":           {"no name of a variable"},
-		"vault:e2b":                {"vault:e2b", "env:E2B_API_KEY"},
-		"":                         {"env:E2B_API_KEY"},
-		keyB:                       {"looks like a key"},
-		"env:" + keyB:              {"looks like a key"},
+		"env:SANDBOXER_TEST_EMPTY":         {"env:SANDBOXER_TEST_EMPTY", "set the environment variable SANDBOXER_TEST_EMPTY"},
+		"env:SANDBOXER_TEST_UNSET":         {"set the environment variable SANDBOXER_TEST_UNSET"},
+		"env:not a name":                   {"no name of a variable"},
+		"vault:e2b":                        {"vault:e2b", "env:E2B_API_KEY"},
+		"":                                 {"env:E2B_API_KEY"},
+		sandboxer.SecretRef(keyB):          {"looks like a key"},
+		sandboxer.SecretRef("env:" + keyB): {"looks like a key"},
 	} {
 		_, err := s.Payer(t.Context(), ref, sandboxer.Consumer{ID: "c"})
 		wantMissing(t, err, words...)
@@ -175,6 +174,10 @@ func TestChain(t *testing.T) {
 	}
 	if got := reveal(t, s, "both", pinned); got != keyB {
 		t.Errorf("bought with the second source's key: served with %q", got)
+	}
+	refused, err := s.Secret(sandboxer.WithRefusedKey(t.Context(), sandboxer.NewSecret(nil, pinned.Key)), "both", pinned)
+	if err != nil || string(refused.Reveal()) != keyA {
+		t.Errorf("after the backend refused the second source's key: %v; want the first source's", err)
 	}
 	if got := reveal(t, s, "both", sandboxer.Payer{Key: "gone0000"}); got != keyA {
 		t.Errorf("rotated: got %q, want the first source's", got)

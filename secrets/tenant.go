@@ -77,12 +77,13 @@ func (s *perTenant) Secret(ctx context.Context, ref sandboxer.SecretRef, p sandb
 	if len(keys) == 0 {
 		return sandboxer.Secret{}, missing(ref, p.Tenant, "the key that it bought this sandbox with was taken away; "+s.cfg.Hint)
 	}
+	refused, _ := sandboxer.RefusedKey(ctx)
 	for _, k := range keys {
-		if k.Version() == p.Key {
+		if k.Version() == p.Key && k.Version() != refused {
 			return k, nil
 		}
 	}
-	return keys[0], nil // rotated
+	return keys[0], nil // rotated, or revoked at the backend before it was taken away here
 }
 
 func (s *perTenant) keys(ctx context.Context, ref sandboxer.SecretRef, tenant string) ([]sandboxer.Secret, error) {

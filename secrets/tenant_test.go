@@ -52,6 +52,20 @@ func TestPerTenantPinsThePayer(t *testing.T) {
 	if p := payer(t, s, acme); p.Key == own.Key {
 		t.Error("a new sandbox is not bought with the current key")
 	}
+	refused := func(key string) string {
+		secret, err := s.Secret(sandboxer.WithRefusedKey(t.Context(), newKey([]byte(key))), ref, own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(secret.Reveal())
+	}
+	if got := refused(keyB); got != keyC {
+		t.Errorf("after the backend refused the key that it was bought with: served with %q", got)
+	}
+	keys["acme"] = []string{keyB, keyC}
+	if got := refused(keyB); got != keyB {
+		t.Errorf("after the backend refused the current key: served with %q, which the tenant replaced", got)
+	}
 	keys["acme"] = []string{keyC}
 	if got := reveal(t, s, ref, own); got != keyC {
 		t.Errorf("after rotation: served with %q", got)

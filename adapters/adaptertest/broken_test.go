@@ -15,7 +15,7 @@ import (
 	"github.com/sand-boxer/sandboxer/adapters/fake"
 )
 
-// canaryKey is a credential that must never be seen.
+// canaryKey is a credential that must never be seen. It is none of internal/canary's: some adapters here show it on purpose.
 const canaryKey = "canary-of-the-conformance-suite"
 
 type oneKey struct{}

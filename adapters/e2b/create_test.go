@@ -16,7 +16,7 @@ import (
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/e2b/e2btest"
-	"github.com/sand-boxer/sandboxer/internal/keyretry"
+	"github.com/sand-boxer/sandboxer/internal/canary"
 )
 
 func TestFewestRequests(t *testing.T) {
@@ -117,9 +117,9 @@ func TestCreateErrors(t *testing.T) {
 	}{
 		{name: "cap", fault: e2btest.Fault{Status: 429, Body: body("you have reached the maximum number of concurrent E2B sandboxes (20)")}, code: sandboxer.ResourceExhausted, refused: true, says: "raise the limit"},
 		{name: "rate limit", fault: e2btest.Fault{Status: 429, Body: body("slow down"), Header: map[string]string{"Retry-After": "60"}}, code: sandboxer.ResourceExhausted, refused: true, retryAfter: time.Minute, says: "wait 1m0s"},
-		{name: "invalid key", key: "e2b_00000000000000000000", code: sandboxer.Unauthenticated, refused: true, says: `"env:E2B_API_KEY"`},
-		{name: "malformed key", key: "something-else", code: sandboxer.Unauthenticated, refused: true, says: "make a new one"},
-		{name: "key with a space", key: "e2b_0000 0000", code: sandboxer.Unauthenticated, refused: true, says: "pasted wrongly"},
+		{name: "invalid key", key: canary.Key("nobody"), code: sandboxer.Unauthenticated, refused: true, says: `"env:E2B_API_KEY"`},
+		{name: "malformed key", key: canary.Secret("malformed-", "key"), code: sandboxer.Unauthenticated, refused: true, says: "make a new one"},
+		{name: "key with a space", key: canary.Key("with a") + " space", code: sandboxer.Unauthenticated, refused: true, says: "pasted wrongly"},
 		{name: "unknown template", template: "nope", code: sandboxer.InvalidArgument, refused: true, says: `"template"`},
 		{name: "forbidden", fault: e2btest.Fault{Status: 403, Body: body("blocked")}, code: sandboxer.PermissionDenied, refused: true},
 		{name: "bad request", fault: e2btest.Fault{Status: 400, Body: body("no")}, code: sandboxer.InvalidArgument, refused: true, says: "inputs"},
@@ -228,12 +228,12 @@ func TestFindIsCertainOnlyAfterAWhile(t *testing.T) {
 
 func TestRenewedKey(t *testing.T) {
 	t.Parallel()
-	s := start(t, e2btest.Options{Keys: map[string]string{"e2b_0000000000000000000b": "team"}})
+	s := start(t, e2btest.Options{Keys: map[string]string{sameTeam: "team"}})
 	r := newRig(t, s, nil)
 	req := r.request()
 	req.Secret = func(ctx context.Context, _ sandboxer.SecretRef) (sandboxer.Secret, error) {
-		if refused, ok := keyretry.Version(ctx); ok && refused == "old" {
-			return sandboxer.NewSecret([]byte("e2b_0000000000000000000b"), "new"), nil
+		if refused, ok := sandboxer.RefusedKey(ctx); ok && refused == "old" {
+			return sandboxer.NewSecret([]byte(sameTeam), "new"), nil
 		}
 		return sandboxer.NewSecret([]byte(canaryKey), "old"), nil
 	}

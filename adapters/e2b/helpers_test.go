@@ -16,17 +16,23 @@ import (
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/e2b"
 	"github.com/sand-boxer/sandboxer/adapters/e2b/e2btest"
+	"github.com/sand-boxer/sandboxer/internal/canary"
+	"github.com/sand-boxer/sandboxer/secrets"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// canaryKey must never be seen anywhere.
-const canaryKey = "e2b_c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00"
+// canaryKey must never be seen anywhere; nor must the access tokens of sandboxes.
+var (
+	canaryKey   = canary.Key("team")
+	canaryToken = canary.Secret("tok_", "access token")
+)
 
 const owner = "test.store1"
 
 func start(t *testing.T, opts e2btest.Options) *e2btest.Server {
 	t.Helper()
+	opts.TokenPrefix = canaryToken
 	s, err := e2btest.Start(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -34,6 +40,9 @@ func start(t *testing.T, opts e2btest.Options) *e2btest.Server {
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
+		}
+		if strays := s.Strays(); len(strays) > 0 {
+			t.Errorf("sandboxes were sent the key of the team: %q", strays)
 		}
 	})
 	return s
@@ -56,6 +65,9 @@ type rig struct {
 	key *wallet
 }
 
+// version names keys as secrets.Map does.
+var version = secrets.Versioned(secrets.WithVersionKey([]byte("of the tests")))
+
 // wallet holds the key in use, and counts how often it was asked.
 type wallet struct {
 	mu    sync.Mutex
@@ -73,7 +85,7 @@ func (w *wallet) secret(context.Context, sandboxer.SecretRef) (sandboxer.Secret,
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.asked++
-	return sandboxer.NewSecret([]byte(w.value), "version of "+w.value[len(w.value)-4:]), nil
+	return version([]byte(w.value)), nil
 }
 
 func newRig(t *testing.T, s *e2btest.Server, more sandboxer.Inputs) *rig {
@@ -81,7 +93,7 @@ func newRig(t *testing.T, s *e2btest.Server, more sandboxer.Inputs) *rig {
 	cfg := sandboxer.Inputs{"api_key": "env:E2B_API_KEY", "settle": "200ms"}
 	maps.Copy(cfg, s.Config())
 	maps.Copy(cfg, more)
-	ext, err := e2b.Adapter().New(t.Context(), sandboxer.Settings{ExtensionID: "ext.e2b", Config: cfg, Logger: slog.New(slog.DiscardHandler)})
+	ext, err := e2b.Adapter().New(t.Context(), sandboxer.Settings{ExtensionID: "ext.e2b", Config: cfg, Logger: logger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,6 +103,11 @@ func newRig(t *testing.T, s *e2btest.Server, more sandboxer.Inputs) *rig {
 		}
 	})
 	return &rig{Extension: ext, s: s, key: &wallet{value: canaryKey}}
+}
+
+// logger logs everything there is, to where keys are looked for.
+func logger(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(canary.Log(t), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 func as[T any](t *testing.T, r *rig) T {
@@ -138,6 +155,7 @@ func (r *rig) sh(ctx context.Context, target sandboxer.Target, script string) (r
 // wantCode checks the code of an error and whether it says that nothing was done.
 func wantCode(t *testing.T, what string, err error, code sandboxer.Code, refused bool) {
 	t.Helper()
+	t.Logf("%s: %v, %+v", what, err, err) // for the search for keys
 	if sandboxer.CodeOf(err) != code || !errors.Is(err, code) || sandboxer.IsRefused(err) != refused {
 		t.Errorf("%s: got %v (refused: %v), want %s (refused: %v)", what, err, sandboxer.IsRefused(err), code, refused)
 	}

@@ -13,11 +13,12 @@ import (
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/e2b/e2btest"
+	"github.com/sand-boxer/sandboxer/internal/canary"
 )
 
-const (
-	otherTeam = "e2b_aaaaaaaaaaaaaaaaaaaaaaaa"
-	sameTeam  = "e2b_bbbbbbbbbbbbbbbbbbbbbbbb"
+var (
+	otherTeam = canary.Key("another team")
+	sameTeam  = canary.Key("another key of the team")
 )
 
 func TestNotFoundUnderAnotherTeamsKeyIsNotGone(t *testing.T) {

@@ -3,21 +3,17 @@ package e2b
 import (
 	"context"
 	"errors"
-	"math/bits"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/internal/pricing"
 )
 
 // The published prices: $0.000014 for a vCPU-second and $0.0000045 for a GiB-second; paused is free.
 // https://e2b.dev/pricing, August 2026.
-const (
-	priceList      = "e2b 2026-08"
-	cpuSecondNanos = 14_000
-	gibSecondNanos = 4_500
-	currency       = "USD"
-	maxEndedMeters = 10_000
-)
+var prices = pricing.Table{Name: "e2b 2026-08", VCPUSecond: 14_000, GiBSecond: 4_500}
+
+const maxEndedMeters = 10_000
 
 // What a sandbox of the template base has, August 2026.
 const (
@@ -54,47 +50,8 @@ func (e *extension) EstimateCost(ctx context.Context, p sandboxer.Profile, d tim
 	if err := ended(ctx); err != nil {
 		return sandboxer.MeterQuote{}, err
 	}
-	d = max(d, 0)
 	cpu, memory := planned(p)
-	lines, total, err := price(d, cpu, memory)
-	return sandboxer.MeterQuote{Lines: lines, Total: total, For: d, PriceList: priceList}, err
-}
-
-func price(d time.Duration, cpuMillis, memory int64) ([]sandboxer.MeterLine, sandboxer.Money, error) {
-	cpuPrice, err := sandboxer.NewMoney(cpuSecondNanos, currency)
-	if err != nil {
-		return nil, sandboxer.Money{}, err
-	}
-	memoryPrice, err := sandboxer.NewMoney(gibSecondNanos, currency)
-	if err != nil {
-		return nil, sandboxer.Money{}, err
-	}
-	cpuMicros, ok1 := scaled(d, cpuMillis, 1000)
-	memoryMicros, ok2 := scaled(d, memory, 1<<30)
-	if !ok1 || !ok2 {
-		return nil, sandboxer.Money{}, sandboxer.Refused(sandboxer.InvalidArgument, errors.New("the resources or the lifetime are too large to be priced"))
-	}
-	cpu, err := sandboxer.NewMeterLine("cpu", "vcpu-second", cpuMicros, cpuPrice)
-	if err != nil {
-		return nil, sandboxer.Money{}, err
-	}
-	mem, err := sandboxer.NewMeterLine("memory", "gib-second", memoryMicros, memoryPrice)
-	if err != nil {
-		return nil, sandboxer.Money{}, err
-	}
-	lines := []sandboxer.MeterLine{cpu, mem}
-	total, err := sandboxer.SumLines(lines)
-	return lines, total, err
-}
-
-// scaled is d in microseconds, times n, over unit.
-func scaled(d time.Duration, n, unit int64) (int64, bool) {
-	hi, lo := bits.Mul64(uint64(d.Microseconds()), uint64(n))
-	if hi >= uint64(unit) {
-		return 0, false
-	}
-	quo, _ := bits.Div64(hi, lo, uint64(unit))
-	return int64(quo), quo < 1<<63
+	return prices.Quote(sandboxer.Resources{CPUMillis: cpu, MemoryBytes: memory}, max(d, 0))
 }
 
 func (e *extension) startMeter(s state) {
@@ -179,7 +136,7 @@ func (e *extension) MeterActual(ctx context.Context, t sandboxer.Target) (sandbo
 	m := *e.meters[s.Sandbox]
 	e.mu.Unlock()
 	ran := m.total(now)
-	lines, total, err := price(ran, m.cpu, m.memory)
+	lines, total, err := prices.Lines(sandboxer.Resources{CPUMillis: m.cpu, MemoryBytes: m.memory}, ran)
 	to := now
 	if m.since.IsZero() {
 		to = m.last

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
-	"github.com/sand-boxer/sandboxer/internal/keyretry"
 )
 
 const (
@@ -109,7 +108,7 @@ func (c *client) do(ctx context.Context, secret sandboxer.SecretFunc, r request)
 		}
 		if s != nil && s.status == http.StatusUnauthorized && !renewed {
 			renewed = true
-			again, keyErr := c.key(keyretry.Refused(ctx, key.Version()), secret)
+			again, keyErr := c.key(sandboxer.WithRefusedKey(ctx, key), secret)
 			if keyErr == nil && !again.Equal(key) {
 				key = again
 				continue

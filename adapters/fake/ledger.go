@@ -14,7 +14,7 @@ func (b *Backend) Costs() map[string]sandboxer.Money {
 		if !b.metered(k.extension) {
 			return
 		}
-		if _, total, err := lines(r.cpu, r.memory, r.used); err == nil {
+		if _, total, err := r.lines(); err == nil {
 			out[k.name] = total
 		}
 	}

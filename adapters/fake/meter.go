@@ -3,22 +3,20 @@ package fake
 import (
 	"context"
 	"fmt"
-	"math"
-	"math/bits"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/internal/pricing"
 )
 
 // PriceList names the fake's prices: 0.001 USD a sandbox, 0.00001 USD a vCPU-second, 0.000002 USD a GiB-second. A profile
 // without resources is priced as 1 vCPU and 1 GiB. Invented, and never changed.
 const PriceList = "fake 2026-11-01"
 
-const (
-	flatNanos   = 1_000_000
-	cpuNanos    = 10_000
-	memoryNanos = 2_000
-)
+var prices = pricing.Table{
+	Name: PriceList, Sandbox: 1_000_000, VCPUSecond: 10_000, GiBSecond: 2_000,
+	Default: sandboxer.Resources{CPUMillis: 1000, MemoryBytes: 1 << 30},
+}
 
 // reading is what a sandbox has used.
 type reading struct {
@@ -48,54 +46,9 @@ func (b *Backend) metered(extension string) bool {
 	return ok
 }
 
-// lines prices used nanoseconds.
-func lines(cpu, memory, used int64) ([]sandboxer.MeterLine, sandboxer.Money, error) {
-	if cpu == 0 {
-		cpu = 1000
-	}
-	if memory == 0 {
-		memory = 1 << 30
-	}
-	used /= 1000 // microseconds
-	items := []struct {
-		item, unit     string
-		a, b, c, price int64 // a*b/c millionths of unit
-	}{
-		{"flat", "sandbox", 1, 1_000_000, 1, flatNanos},
-		{"cpu", "vcpu-second", used, cpu, 1000, cpuNanos},
-		{"memory", "gib-second", used, memory, 1 << 30, memoryNanos},
-	}
-	var out []sandboxer.MeterLine
-	for _, i := range items {
-		micros, err := scale(i.a, i.b, i.c)
-		if err != nil {
-			return nil, sandboxer.Money{}, err
-		}
-		price, err := sandboxer.NewMoney(i.price, "USD")
-		if err != nil {
-			return nil, sandboxer.Money{}, err
-		}
-		l, err := sandboxer.NewMeterLine(i.item, i.unit, micros, price)
-		if err != nil {
-			return nil, sandboxer.Money{}, err
-		}
-		out = append(out, l)
-	}
-	total, err := sandboxer.SumLines(out)
-	return out, total, err
-}
-
-// scale is a*b/c, exact up to the fraction that it drops.
-func scale(a, b, c int64) (int64, error) {
-	if a >= 0 && b >= 0 {
-		hi, lo := bits.Mul64(uint64(a), uint64(b))
-		if hi < uint64(c) {
-			if q, _ := bits.Div64(hi, lo, uint64(c)); q <= math.MaxInt64 {
-				return int64(q), nil
-			}
-		}
-	}
-	return 0, sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("a quantity of %d times %d cannot be priced: it is negative or too much", a, b))
+// lines prices what was used.
+func (r reading) lines() ([]sandboxer.MeterLine, sandboxer.Money, error) {
+	return prices.Lines(sandboxer.Resources{CPUMillis: r.cpu, MemoryBytes: r.memory}, time.Duration(r.used))
 }
 
 // EstimateCost prices a sandbox of p that lives for d and is never paused.
@@ -105,11 +58,8 @@ func (e *extension) EstimateCost(ctx context.Context, p sandboxer.Profile, d tim
 		if e.b.broken(EstimateCreates) {
 			e.b.Plant(e.id, "", string(sandboxer.NewID()), map[string]string{sandboxer.LabelOwner: "estimate"})
 		}
-		if d < 0 {
-			return sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("a lifetime of %v cannot be priced", d))
-		}
-		ls, total, err := lines(p.Resources.CPUMillis, p.Resources.MemoryBytes, int64(d))
-		q = sandboxer.MeterQuote{Lines: ls, Total: total, For: d, PriceList: PriceList}
+		var err error
+		q, err = prices.Quote(p.Resources, d)
 		return err
 	})
 	if err != nil {
@@ -133,7 +83,7 @@ func (e *extension) MeterActual(ctx context.Context, t sandboxer.Target) (sandbo
 		if e.b.broken(MeterFalls) && e.b.Count(sandboxer.OpMeterActual) > 1 {
 			r.used = 0
 		}
-		ls, total, err := lines(r.cpu, r.memory, r.used)
+		ls, total, err := r.lines()
 		if e.b.broken(MeterWrongSum) && len(ls) > 0 {
 			total = ls[0].Amount
 		}

@@ -3,11 +3,10 @@ package saasstub
 import (
 	"context"
 	"fmt"
-	"math"
-	"math/bits"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/internal/pricing"
 )
 
 // PriceList names the prices, which are invented and never change: a new table is a new name.
@@ -18,66 +17,9 @@ import (
 // Paused time is free. A profile that leaves a quantity to the service is priced as 1 vCPU and 1 GiB.
 const PriceList = "saasstub 2026-11-01"
 
-// In billionths of a US dollar.
-const (
-	cpuPrice    = 14_000
-	memoryPrice = 4_500
-)
-
-const (
-	defaultCPU    = 1000 // thousandths
-	defaultMemory = 1 << 30
-)
-
-// price makes the lines of a sandbox that ran for d. Quantities are rounded down to millionths of their unit.
-func price(r sandboxer.Resources, d time.Duration) ([]sandboxer.MeterLine, sandboxer.Money, error) {
-	cpu, memory := r.CPUMillis, r.MemoryBytes
-	if cpu == 0 {
-		cpu = defaultCPU
-	}
-	if memory == 0 {
-		memory = defaultMemory
-	}
-	micros := max(0, d).Microseconds()
-	var lines []sandboxer.MeterLine
-	for _, item := range []struct {
-		name, unit string
-		amount     int64 // of what per is one unit
-		per, price int64
-	}{
-		{"cpu", "vcpu-second", cpu, 1000, cpuPrice},
-		{"memory", "gib-second", memory, 1 << 30, memoryPrice},
-	} {
-		quantity, err := scale(micros, item.amount, item.per)
-		if err != nil {
-			return nil, sandboxer.Money{}, err
-		}
-		each, err := sandboxer.NewMoney(item.price, "USD")
-		if err != nil {
-			return nil, sandboxer.Money{}, err
-		}
-		line, err := sandboxer.NewMeterLine(item.name, item.unit, quantity, each)
-		if err != nil {
-			return nil, sandboxer.Money{}, err
-		}
-		lines = append(lines, line)
-	}
-	total, err := sandboxer.SumLines(lines)
-	return lines, total, err
-}
-
-// scale is a*b/c, exact up to the fraction that it drops.
-func scale(a, b, c int64) (int64, error) {
-	if a < 0 || b < 0 {
-		return 0, sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("a quantity of %d times %d cannot be priced: it is negative", a, b))
-	}
-	hi, lo := bits.Mul64(uint64(a), uint64(b))
-	if hi < uint64(c) {
-		if q, _ := bits.Div64(hi, lo, uint64(c)); q <= math.MaxInt64 {
-			return int64(q), nil
-		}
-	}
-	return 0, sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("%d µs of %d is too much to be priced", a, b))
+var prices = pricing.Table{
+	Name: PriceList, VCPUSecond: 14_000, GiBSecond: 4_500,
+	Default: sandboxer.Resources{CPUMillis: 1000, MemoryBytes: 1 << 30},
 }
 
 // EstimateCost prices a sandbox of p that is never paused.
@@ -85,14 +27,11 @@ func (e *extension) EstimateCost(ctx context.Context, p sandboxer.Profile, d tim
 	if ctx.Err() != nil {
 		return sandboxer.MeterQuote{}, sandboxer.Refused(sandboxer.CodeOf(ctx.Err()), context.Cause(ctx))
 	}
-	if d < 0 {
-		return sandboxer.MeterQuote{}, sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("a lifetime of %v cannot be priced; give one that ends", d))
-	}
-	lines, total, err := price(p.Resources, d)
+	quote, err := prices.Quote(p.Resources, d)
 	if err != nil {
 		return sandboxer.MeterQuote{}, fmt.Errorf("%s over %v: %w", p.ID, d, err)
 	}
-	return sandboxer.MeterQuote{Lines: lines, Total: total, For: d, PriceList: PriceList}, nil
+	return quote, nil
 }
 
 // MeterActual reads the meter of a sandbox, also of one that is gone.
@@ -129,6 +68,6 @@ func (s *sandbox) reading(now time.Time) (sandboxer.MeterReading, error) {
 	if !s.paused.IsZero() {
 		idle += s.metered.Sub(s.paused)
 	}
-	lines, total, err := price(s.resources, s.metered.Sub(s.created)-idle)
+	lines, total, err := prices.Lines(s.resources, s.metered.Sub(s.created)-idle)
 	return sandboxer.MeterReading{From: s.created.UTC(), To: s.metered.UTC(), Lines: lines, Total: total, Final: final}, err
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/saasstub"
+	"github.com/sand-boxer/sandboxer/internal/canary"
 	"github.com/sand-boxer/sandboxer/registry"
 )
 
@@ -379,9 +380,9 @@ func TestAnotherKey(t *testing.T) {
 	wantCode(t, s.Preflight(t.Context(), req), sandboxer.Unauthenticated)
 	req.Secret = with("v1", "")
 	wantCode(t, s.Preflight(t.Context(), req), sandboxer.Unauthenticated)
-	req.Secret = with("v1", "a key")
+	req.Secret = with("v1", canary.Key("one"))
 	sbx := made(t, s, req)
-	sbx.Secret = with("v2", "another key")
+	sbx.Secret = with("v2", canary.Key("two"))
 	_, err := s.Inspect(t.Context(), sbx)
 	wantCode(t, err, sandboxer.NotFound)
 	_, err = s.Teardown(t.Context(), sbx)

@@ -32,7 +32,7 @@ func main() {
 	defer stop()
 	dir, err := os.MkdirTemp("", "sandboxer-byok-")
 	if err == nil {
-		err = errors.Join(run(ctx, os.Stdout, dir, os.Getenv("E2B_API_KEY")), os.RemoveAll(dir))
+		err = errors.Join(run(ctx, os.Stdout, dir, os.Getenv("E2B_API_KEY"), makeUp), os.RemoveAll(dir))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "byok:", err)
@@ -41,9 +41,9 @@ func main() {
 	}
 }
 
-// run keeps everything below dir. key is the one for the real service; "" takes the fake.
-func run(ctx context.Context, out io.Writer, dir, key string) (err error) {
-	at, err := service(out, key)
+// run keeps everything below dir. key is the one for the real service; "" takes the fake, with keys that newKey makes up.
+func run(ctx context.Context, out io.Writer, dir, key string, newKey func() string) (err error) {
+	at, err := service(out, key, newKey)
 	if err != nil {
 		return err
 	}

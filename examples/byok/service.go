@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,13 +19,20 @@ type place struct {
 	close   func() error
 }
 
+// makeUp makes a key of E2B's form.
+func makeUp() string {
+	var b [20]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program instead
+	return "e2b_" + hex.EncodeToString(b[:])
+}
+
 // service is the real E2B where there is a key for it, and a fake on this machine otherwise.
-func service(out io.Writer, key string) (*place, error) {
+func service(out io.Writer, key string, newKey func() string) (*place, error) {
 	if key != "" {
 		fmt.Fprintln(out, "using     the real E2B, with the key in E2B_API_KEY")
 		return &place{keys: []string{key}, close: func() error { return nil }}, nil
 	}
-	keys := []string{"e2b_0123456789abcdef0123456789abcdef01234567", "e2b_fedcba9876543210fedcba9876543210fedcba98"}
+	keys := []string{newKey(), newKey()}
 	fake, err := e2btest.Start(e2btest.Options{Keys: map[string]string{keys[0]: "acme", keys[1]: "acme"}})
 	if err != nil {
 		return nil, err

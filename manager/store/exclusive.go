@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
 
 	"github.com/sand-boxer/sandboxer"
@@ -15,5 +16,5 @@ func (e *Exclusive) Claim() (release func(), err error) {
 	if !e.held.CompareAndSwap(false, true) {
 		return nil, sandboxer.Refused(sandboxer.FailedPrecondition, errors.New("this store has a Manager already; use that one, or close it first"))
 	}
-	return func() { e.held.Store(false) }, nil
+	return sync.OnceFunc(func() { e.held.Store(false) }), nil
 }

@@ -78,7 +78,7 @@ func copyTree(to, from string) error {
 func (s *Server) newBox(team, template string, metadata, envs map[string]string, life time.Duration, keep bool) (*box, error) {
 	id := "i" + random(19)
 	b := &box{
-		id: id, team: team, template: template, token: "tok_" + random(20), metadata: metadata, envs: envs,
+		id: id, team: team, template: template, token: s.opts.TokenPrefix + random(20), metadata: metadata, envs: envs,
 		root: filepath.Join(s.dir, id), keep: keep, processes: map[int]*process{},
 	}
 	if sn := s.snapshots[template]; sn != nil {

@@ -31,6 +31,8 @@ type Options struct {
 	HoldPipes bool
 	// HideTokens leaves the access token out of GET /sandboxes/{id}.
 	HideTokens bool
+	// TokenPrefix is what the access tokens of sandboxes begin with. Defaults to "tok_".
+	TokenPrefix string
 	// EnvdVersion is the version of the daemon. Defaults to 0.6.4.
 	EnvdVersion string
 	// Addr is where to listen. Defaults to 127.0.0.1:0.
@@ -52,6 +54,8 @@ type Server struct {
 	faults    []*Fault
 	requests  []Request
 	most      map[string]int // by team: the most sandboxes that ran at once
+	used      []string       // keys that somebody came with
+	strays    []string
 	closed    bool
 }
 
@@ -68,6 +72,9 @@ func Start(opts Options) (*Server, error) {
 	}
 	if opts.EnvdVersion == "" {
 		opts.EnvdVersion = "0.6.4"
+	}
+	if opts.TokenPrefix == "" {
+		opts.TokenPrefix = "tok_"
 	}
 	if opts.Addr == "" {
 		opts.Addr = "127.0.0.1:0"
@@ -185,7 +192,7 @@ func (s *Server) RevokeTokens() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range s.boxes {
-		b.token = "tok_" + random(20)
+		b.token = s.opts.TokenPrefix + random(20)
 	}
 }
 
@@ -206,6 +213,11 @@ func (s *Server) Revoke(key string) {
 // ServeHTTP answers a request of the control plane, of a sandbox's daemon, or for a port.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	inside := r.Header.Get("E2b-Sandbox-Id") != ""
+	if inside || strings.HasPrefix(r.URL.Path, "/_port/") {
+		s.watchStrays(r)
+	} else {
+		s.usedKey(r.Header.Get("X-API-Key"))
+	}
 	s.mu.Lock()
 	s.requests = append(s.requests, Request{Method: r.Method, Path: r.URL.Path, Inside: inside})
 	f := s.fault(r.Method + " " + r.URL.Path)

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// event is a line of `go test -json`.
+type event struct {
+	Action  string
+	Package string
+	Test    string
+	Output  string
+}
+
+// show copies everything to file and prints what `go test` without -v prints: the output of tests that failed or never
+// ended, and a line for each package.
+func show(in io.Reader, out io.Writer, file string, verbose bool) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	p := printer{out: out, verbose: verbose, said: map[string][]string{}}
+	r := bufio.NewReader(in)
+	for {
+		line, err := r.ReadString('\n')
+		if line != "" {
+			if _, err := io.WriteString(f, line); err != nil {
+				return errors.Join(err, f.Close())
+			}
+			p.line(line)
+		}
+		if errors.Is(err, io.EOF) {
+			return f.Close()
+		}
+		if err != nil {
+			return errors.Join(err, f.Close())
+		}
+	}
+}
+
+type printer struct {
+	out     io.Writer
+	verbose bool
+	order   []string            // tests whose end is not known, in the order of their first words
+	said    map[string][]string // by package and test
+}
+
+func (p *printer) line(line string) {
+	var e event
+	if json.Unmarshal([]byte(line), &e) != nil || e.Action == "" {
+		fmt.Fprint(p.out, line) // of go itself
+		return
+	}
+	key := e.Package + " " + e.Test
+	switch {
+	case e.Action == "build-output" || (e.Action == "output" && p.verbose):
+		fmt.Fprint(p.out, e.Output)
+	case e.Action == "output" && e.Test == "":
+		if e.Output != "PASS\n" {
+			fmt.Fprint(p.out, e.Output)
+		}
+	case e.Action == "output":
+		if chatter(e.Output) {
+			return
+		}
+		if p.said[key] == nil {
+			p.order = append(p.order, key)
+		}
+		p.said[key] = append(p.said[key], e.Output)
+	case e.Test != "" && (e.Action == "pass" || e.Action == "skip"):
+		delete(p.said, key)
+	case e.Test != "" && e.Action == "fail":
+		p.print(key)
+	case e.Test == "" && e.Action == "fail":
+		for _, k := range p.order { // a program that died takes down tests that had not ended
+			if strings.HasPrefix(k, e.Package+" ") {
+				p.print(k)
+			}
+		}
+	}
+}
+
+func (p *printer) print(key string) {
+	for _, text := range p.said[key] {
+		fmt.Fprint(p.out, text)
+	}
+	delete(p.said, key)
+}
+
+// chatter is what -v says about the order of tests.
+func chatter(text string) bool {
+	for _, word := range []string{"=== RUN", "=== PAUSE", "=== CONT", "=== NAME"} {
+		if strings.HasPrefix(text, word) {
+			return true
+		}
+	}
+	return false
+}
