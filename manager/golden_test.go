@@ -136,7 +136,7 @@ func TestGoldenRecords(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			again, err := r.encode()
+			again, err := r.encode(nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -156,7 +156,7 @@ func TestGoldenRecords(t *testing.T) {
 
 func writeGoldenRecord(t *testing.T, name string, r *record) {
 	t.Helper()
-	body, err := r.encode()
+	body, err := r.encode(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
