@@ -65,7 +65,7 @@ func lines(cpu, memory, used int64) ([]sandboxer.MeterLine, sandboxer.Money, err
 		{"cpu", "vcpu-second", used, cpu, 1000, cpuNanos},
 		{"memory", "gib-second", used, memory, 1 << 30, memoryNanos},
 	}
-	var out []sandboxer.MeterLine
+	out := make([]sandboxer.MeterLine, 0, len(items))
 	for _, i := range items {
 		micros, err := scale(i.a, i.b, i.c)
 		if err != nil {
