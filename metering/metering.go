@@ -89,16 +89,16 @@ func (m *Meter) Deliver(ctx context.Context, st store.Store) (int, error) {
 			return delivered, err
 		}
 		for _, e := range m.cfg.Exporters {
-			crash.Point("outbox/export/before")
+			crash.Point("outbox", "export", "before")
 			err := e.Export(ctx, batch)
-			crash.Point("outbox/export/after")
+			crash.Point("outbox", "export", "after")
 			if err != nil {
 				return delivered, fmt.Errorf("export of %d meter records, the first %s: %w", len(batch), batch[0].Key, err)
 			}
 		}
-		crash.Point("outbox/remove/before")
+		crash.Point("outbox", "remove", "before")
 		_, err = st.Commit(context.WithoutCancel(ctx), keys...)
-		crash.Point("outbox/remove/after")
+		crash.Point("outbox", "remove", "after")
 		if err != nil {
 			return delivered, fmt.Errorf("meter records were exported and will be again, under the same keys: %w", err)
 		}
