@@ -53,6 +53,9 @@ func (m *Manager) createOrJoin(ctx context.Context, req sandboxer.CreateRequest)
 	if err != nil {
 		return nil, err
 	}
+	if req.ID, err = m.namedByInput(req); err != nil {
+		return nil, err
+	}
 	q.Inputs, q.Labels = maps.Clone(q.Inputs), maps.Clone(q.Labels)
 	id, minted := req.ID, req.ID == ""
 	if minted {

@@ -31,11 +31,17 @@ func (r *running) command() (string, error) {
 		}
 		text.WriteString("export " + name + "=" + value + ";")
 	}
-	dir, err := word("directory", r.b.place(req.Dir))
-	if err != nil {
-		return "", err
+	// A service without the workspace begins where its image says.
+	if dir := path.Join(r.b.Dirs[r.service], req.Dir); dir != "" || req.Dir != "" {
+		if path.IsAbs(req.Dir) {
+			dir = req.Dir
+		}
+		quoted, err := word("directory", dir)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&text, "cd -- %s 2>/dev/null||{ printf %%s %s-dir >&2;exit 125;};", quoted, r.mark)
 	}
-	fmt.Fprintf(&text, "cd -- %s 2>/dev/null||{ printf %%s %s-dir >&2;exit 125;};", dir, r.mark)
 	text.WriteString("set -- " + r.mark)
 	for i, arg := range req.Command {
 		w, err := word(fmt.Sprintf("argument %d", i), arg)

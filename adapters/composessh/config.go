@@ -73,6 +73,7 @@ func (c *config) grace() string {
 type inputs struct {
 	Repo          string
 	Ref           string
+	GitUser       string // whose token git_credential is
 	GitCredential sandboxer.SecretRef
 	KnownHosts    []string // of git servers that are reached over SSH
 	Ignore        []string

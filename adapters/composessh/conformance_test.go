@@ -27,7 +27,7 @@ services:
   db:
     image: ` + hosttest.Image + `
     command: [sh, -c, "sleep 0.2; touch /tmp/up; trap 'exit 0' TERM; while :; do sleep 0.2; done"]
-    healthcheck: {test: [CMD, test, -e, /tmp/up], interval: 200ms, retries: 50}
+    healthcheck: {test: [CMD, test, -e, /tmp/up], interval: 500ms, retries: 60}
     volumes: ["data:/data"]
   web:
     image: ` + hosttest.Image + `
@@ -70,6 +70,7 @@ func TestConformance(t *testing.T) {
 	host := hosttest.Start(t, 1)
 	repo := repository(t, threeServices)
 	root := "conformance"
+	t.Cleanup(func() { host.Remove("sandboxer-") })
 	adaptertest.Run(t, adaptertest.Config{
 		Adapter: func(testing.TB) sandboxer.Adapter { return adapter("  root: " + root + "\n") },
 		Secrets: secrets{host},

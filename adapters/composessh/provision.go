@@ -27,13 +27,13 @@ func (e *extension) Preflight(ctx context.Context, req *sandboxer.ProvisionReque
 	if err != nil {
 		return err
 	}
-	if src.git() && !h.git {
+	if src.IsGit() && !h.git {
 		return sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("host %s has no git; install it, or give repo as a directory", h.conn))
 	}
-	if src.git() {
+	if src.IsGit() {
 		return nil // the file is not at hand
 	}
-	file, text, err := src.compose(in.ComposeFile)
+	file, text, err := localCompose(src, in.ComposeFile)
 	if err != nil {
 		return err
 	}
@@ -56,8 +56,8 @@ func (e *extension) Provision(ctx context.Context, req *sandboxer.ProvisionReque
 	if err != nil {
 		return sandboxer.Handle{}, sure(err)
 	}
-	if !src.git() { // what is wrong with the file is told before anything exists
-		file, text, err := src.compose(in.ComposeFile)
+	if !src.IsGit() { // what is wrong with the file is told before anything exists
+		file, text, err := localCompose(src, in.ComposeFile)
 		if err != nil {
 			return sandboxer.Handle{}, err
 		}

@@ -17,15 +17,16 @@ import (
 
 // stack is what is noted of a stack on its host when it is up; it holds no secret.
 type stack struct {
-	Service   string   `json:"service"`    // the main one
-	RemoteDir string   `json:"remote_dir"` // where its containers have the workspace
-	Services  []string `json:"services"`
-	OneShot   []string `json:"one_shot,omitempty"` // services that are to end by themselves
-	Volumes   []string `json:"volumes,omitempty"`  // keys of named volumes
-	Mounts    []mount  `json:"mounts,omitempty"`   // of the main service, in the container for files
-	ReadOnly  bool     `json:"read_only,omitempty"`
-	Compose   string   `json:"-"`      // the file as it was written
-	File      string   `json:"-"`      // and what it is called
+	Service   string            `json:"service"`    // the main one
+	RemoteDir string            `json:"remote_dir"` // where its containers have the workspace
+	Dirs      map[string]string `json:"dirs"`       // the same for each service that has the workspace
+	Services  []string          `json:"services"`
+	OneShot   []string          `json:"one_shot,omitempty"` // services that are to end by themselves
+	Volumes   []string          `json:"volumes,omitempty"`  // keys of named volumes
+	Mounts    []mount           `json:"mounts,omitempty"`   // of the main service, in the container for files
+	ReadOnly  bool              `json:"read_only,omitempty"`
+	Compose   string            `json:"-"` // the file as it was written
+	File      string            `json:"-"` // and what it is called
 }
 
 // mount is a directory of the main service's containers that the container for files has as well.
@@ -131,8 +132,12 @@ func (p *project) complete(s *policy.Stack, workspace string, cfg config, dirs [
 		vs, _ := main["volumes"].([]any)
 		main["volumes"] = append(vs, mount)
 	}
+	p.Dirs = map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		svc := sub(services, name)
+		if dir := mounted(svc, workspace); dir != "" {
+			p.Dirs[name] = dir
+		}
 		p.builds = p.builds || svc["build"] != nil
 		for on, how := range sub(svc, "depends_on") {
 			if d, _ := how.(map[string]any); d["condition"] == "service_completed_successfully" && !slices.Contains(p.OneShot, on) {
