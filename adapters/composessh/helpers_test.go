@@ -1,8 +1,11 @@
 package composessh_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"io"
+	"os"
 	"testing"
 	"time"
 
@@ -54,4 +57,18 @@ func pause(t testing.TB, d time.Duration) {
 	case <-time.After(d):
 	case <-t.Context().Done():
 	}
+}
+
+// tarOf is a directory as a tar stream.
+func tarOf(t testing.TB, dir string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	if err := w.AddFS(os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
 }

@@ -49,7 +49,7 @@ func newWorld(t testing.TB, repo, config string, hosts ...*hosttest.Host) *world
 	}
 	w.cfg = manager.Config{Registry: reg, Store: w.store, Secrets: keys(hosts), ReapInterval: -1, TeardownTimeout: time.Minute}
 	for _, h := range hosts {
-		w.cfg.Hosts = append(w.cfg.Hosts, h.Host())
+		w.cfg.Hosts = append(w.cfg.Hosts, known(h))
 	}
 	w.open()
 	t.Cleanup(func() {
@@ -69,17 +69,24 @@ func (w *world) open() {
 	w.m = m
 }
 
+// known is a host with a key of its own.
+func known(h *hosttest.Host) sandboxer.Host {
+	host := h.Host()
+	host.Credential = sandboxer.SecretRef("key-of-" + host.ID)
+	return host
+}
+
 // keys gives out the key of the host whose reference is asked for.
 type keys []*hosttest.Host
 
-func (k keys) Payer(ctx context.Context, ref sandboxer.SecretRef, _ sandboxer.Consumer) (sandboxer.Payer, error) {
+func (k keys) Payer(context.Context, sandboxer.SecretRef, sandboxer.Consumer) (sandboxer.Payer, error) {
 	return sandboxer.Payer{Key: "1"}, nil
 }
 
 func (k keys) Secret(ctx context.Context, ref sandboxer.SecretRef, _ sandboxer.Payer) (sandboxer.Secret, error) {
 	for _, h := range k {
-		if h.Host().Credential == ref {
-			return h.Secret(ctx, ref)
+		if known(h).Credential == ref {
+			return h.Secret(ctx, h.Host().Credential)
 		}
 	}
 	return sandboxer.Secret{}, sandboxer.Refused(sandboxer.Unauthenticated, os.ErrNotExist)
