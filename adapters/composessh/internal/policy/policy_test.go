@@ -266,6 +266,33 @@ func TestTrusted(t *testing.T) {
 	}
 }
 
+// TestCanonicalIsReadAgain: characters and values that JSON and YAML treat differently survive.
+func TestCanonicalIsReadAgain(t *testing.T) {
+	t.Parallel()
+	o := options("web")
+	o.Env["EMPTY"] = ""
+	for _, src := range []string{
+		`services: {web: {image: a, environment: ["a\x7f\x80\x85\x9f\uFEFF\uFFFE\u2028=\x7f\x80\x85\x9f\uFEFF\uFFFE\u2028"]}}`,
+		`services: {web: {image: a, command: ["\uFEFFa", "\x85"], hostname: "\x7f"}}`,
+		`services: {web: {image: a, environment: [` + strings.Repeat("k", 2000) + `=1]}}`,
+		`services: {web: {image: a, environment: {Z: 0x7fffffffffffffffff, W: 2001-01-01, V: 1_000, U: 0o17, T: 1e3, S: yes, R: 1.10}}}`,
+		`{services: {web: {image: a, configs: [c]}}, configs: {c: {content: ""}}}`,
+		`{services: {web: {image: a, configs: [c]}}, configs: {c: {environment: EMPTY}}}`,
+	} {
+		stack, err := policy.Load(t.Context(), []byte(src), o)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		again, err := policy.Load(t.Context(), stack.JSON, o)
+		if err != nil {
+			t.Errorf("%v\n%s", err, stack.JSON)
+		} else if diff := cmp.Diff(string(stack.JSON), string(again.JSON)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
 func TestNoSecretInMessages(t *testing.T) {
 	t.Parallel()
 	o := options("")
