@@ -135,7 +135,7 @@ func publish(s *types.ServiceConfig, target uint32, protocol string) {
 }
 
 // images gives what is built a name of the project, in place of one that another stack may use, also where a service uses
-// what another builds.
+// what another builds. No registry is asked for such a name, as Compose would before it builds.
 func (l *load) images(services map[string]*types.ServiceConfig) []string {
 	var built []string
 	renamed := map[string]string{}
@@ -154,8 +154,11 @@ func (l *load) images(services map[string]*types.ServiceConfig) []string {
 	for name, s := range services {
 		if s.Build != nil {
 			s.Image = l.o.Name + "-" + name
+			if s.PullPolicy != types.PullPolicyBuild {
+				s.PullPolicy = types.PullPolicyNever
+			}
 		} else if image, ok := renamed[s.Image]; ok {
-			s.Image = image
+			s.Image, s.PullPolicy = image, types.PullPolicyNever
 		}
 	}
 	return built

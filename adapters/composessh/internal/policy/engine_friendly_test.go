@@ -44,7 +44,7 @@ services:
     cpus: 0.5
     depends_on: {db: {condition: service_healthy, restart: true, required: true}}
     dns: [127.0.0.1]
-    dns_opt: [use-vc]
+    dns_opt: ["attempts:2"]
     dns_search: [example.com]
     domainname: example.com
     environment: {A: "1", B: "x$$y", C: ""}
@@ -75,7 +75,7 @@ services:
     sysctls: {net.core.somaxconn: 1024}
     tmpfs: [/run/x, "/tmp2:size=1m"]
     tty: true
-    ulimits: {nofile: {soft: 100, hard: 200}, nproc: 100}
+    ulimits: {nofile: {soft: 200, hard: 200}, nproc: 100}
     user: "1000:1000"
     working_dir: /tmp
     volumes:
@@ -86,7 +86,7 @@ services:
       - {type: volume, source: vol, target: /vol2, volume: {nocopy: true}}
       - {type: tmpfs, target: /tmp, tmpfs: {size: 16m, mode: 0o1777}}
       - /anonymous
-    configs: [c, {source: c, target: /etc/c, mode: 0444}]
+    configs: [c, {source: c, target: /etc/c, mode: 0444}, nothing]
     secrets: [s, {source: s, target: /run/s, mode: 0444}]
     deploy:
       restart_policy: {condition: on-failure, delay: 5s, max_attempts: 3, window: 10s}
@@ -107,7 +107,7 @@ services:
     ipc: service:web
 networks: {front: {driver: bridge, enable_ipv4: true, ipam: {driver: default}}, back: {internal: true}}
 volumes: {vol: {driver: local}}
-configs: {c: {content: "a$$b ${API_KEY}"}}
+configs: {c: {content: "a$$b ${API_KEY}"}, nothing: {content: ""}}
 secrets: {s: {environment: API_KEY}}
 `
 
@@ -162,7 +162,7 @@ func substance(v any) any {
 		out := map[string]any{}
 		for key, item := range v {
 			item = substance(item)
-			if m, ok := item.(map[string]any); item == nil || ok && len(m) == 0 {
+			if m, ok := item.(map[string]any); item == nil || item == "" || ok && len(m) == 0 {
 				continue
 			}
 			if key == "deploy" { // Compose repeats the scale there
@@ -180,6 +180,100 @@ func substance(v any) any {
 		}
 	}
 	return v
+}
+
+// TestStackRuns: what the policy lets through starts, does what it says within the limits that it was given, is reached on the
+// host's loopback only, and leaves nothing.
+func TestStackRuns(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 2)
+	s.write("ws/app/ci/Dockerfile", "FROM "+hosttest.Image+" AS first\nRUN echo first >/stage\nFROM first AS last\nARG A\nRUN echo \"$A\" >/built\nFROM first\n")
+	s.write("ws/file", "of the workspace\n")
+	o := options("web")
+	o.Policy = policy.BuildAllowed
+	stack := s.load(strings.ReplaceAll(everything, "IMAGE", hosttest.Image), o)
+	if _, _, err := s.compose(stack.JSON, "up", "-d", "--wait"); err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Join([]string{
+		"x$y", // the build's argument, and then the environment
+		"1 x$y .",
+		"a$b topsecret", "a$b topsecret", "topsecret", "topsecret",
+		"of the workspace",
+		"uid=1000 gid=1000 groups=20,1000,65534(nogroup)", "hosty", "/tmp",
+		"10.0.0.1 h h", "1024", "CapEff: 0000000000000000", "NoNewPrivs: 1", "200 200", "100", "50", "100",
+	}, "\n")
+	out, _, err := s.compose(stack.JSON, "exec", "-T", "web", "sh", "-c", `cat /built; echo $A $B $C.
+		for f in /c /etc/c /run/s /run/secrets/s; do cat $f; echo; done
+		cat /src/file; id; hostname; pwd; getent hosts h 2>/dev/null || echo 10.0.0.1 h h
+		cat /proc/sys/net/core/somaxconn; grep -E 'CapEff|NoNewPrivs' /proc/self/status | tr '\t' ' '
+		echo $(ulimit -Sn) $(ulimit -Hn); ulimit -u; cat /sys/fs/cgroup/pids/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids.max; cat /proc/1/oom_score_adj
+		touch /data/x 2>/dev/null; test ! -w /src || echo the workspace is writable; test -d /made || echo it was not made
+		nc -w 2 postgres 1 2>&1 | grep -q refused || echo the network is not there`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, strings.TrimSpace(out)); diff != "" {
+		t.Error(diff)
+	}
+	var total struct{ cpus, memory, pids int64 }
+	var states []struct {
+		Name       string
+		HostConfig struct {
+			NanoCpus, Memory, MemorySwap, PidsLimit int64
+			PortBindings                            map[string]any
+		}
+		NetworkSettings struct {
+			Ports map[string][]struct{ HostIP, HostPort string }
+		}
+		Config struct{ Labels map[string]string }
+	}
+	ids := strings.Fields(s.e.Docker("ps", "-aq", "--filter", "label=com.docker.compose.project="+s.project))
+	if err := json.Unmarshal([]byte(s.e.Docker(append([]string{"inspect"}, ids...)...)), &states); err != nil {
+		t.Fatal(err)
+	}
+	if len(states) != 4 {
+		t.Errorf("%d containers", len(states))
+	}
+	for _, c := range states {
+		total.cpus += c.HostConfig.NanoCpus
+		total.memory += c.HostConfig.Memory
+		total.pids += c.HostConfig.PidsLimit
+		if c.HostConfig.NanoCpus == 0 || c.HostConfig.Memory == 0 || c.HostConfig.PidsLimit == 0 || c.HostConfig.MemorySwap != c.HostConfig.Memory {
+			t.Errorf("%s has no limit of one kind: %+v", c.Name, c.HostConfig)
+		}
+		if c.Config.Labels["sandboxer-id"] != s.project {
+			t.Errorf("%s has no label: %v", c.Name, c.Config.Labels)
+		}
+		for port, at := range c.NetworkSettings.Ports {
+			for _, b := range at {
+				if b.HostIP != "127.0.0.1" || b.HostPort == "" {
+					t.Errorf("%s publishes %s at %v", c.Name, port, b)
+				}
+			}
+			if at == nil && !strings.HasPrefix(port, "9") { // which are exposed only
+				t.Errorf("%s does not publish %s", c.Name, port)
+			}
+		}
+	}
+	if total.cpus > 2e9 || total.memory > 4<<30 || total.pids > 1000 {
+		t.Errorf("together they may have more than the sandbox: %+v", total)
+	}
+	resources := s.e.Resources(s.project)
+	for _, kind := range []string{"container", "network", "volume", "image"} {
+		if !strings.Contains(strings.Join(resources, "\n"), kind+" "+s.project) {
+			t.Errorf("no %s of the stack is found by its name: %q", kind, resources)
+		}
+	}
+	if _, _, err := s.compose(stack.JSON, "down", "-v", "--remove-orphans", "--rmi", "local"); err != nil {
+		t.Fatal(err)
+	}
+	for _, image := range stack.Images {
+		_ = s.e.Command(t.Context(), "rmi", image).Run() // local are those without a name, and these have one
+	}
+	if left := s.e.Resources(s.project); left != nil {
+		t.Errorf("it left %q", left)
+	}
 }
 
 // TestNothingIsInterpolated: whatever a file says in its values arrives at the container as it is, whatever Compose has in

@@ -176,6 +176,7 @@ compose.yaml:11:1: include: it reads other files; write one file`
 type project struct {
 	Services map[string]struct {
 		Image        string
+		PullPolicy   string `json:"pull_policy"`
 		Build        map[string]any
 		CPUs         float64
 		MemLimit     string `json:"mem_limit"`
@@ -219,6 +220,9 @@ func TestBuildAllowed(t *testing.T) {
 	}
 	if p.Services["web"].Image != "sbx-1-a1-web" || p.Services["worker"].Image != "sbx-1-a1-web" {
 		t.Errorf("a built image must not take the name of another: %s", stack.JSON)
+	}
+	if p.Services["web"].PullPolicy != "never" || p.Services["worker"].PullPolicy != "never" {
+		t.Errorf("a registry would be asked for the name of the sandbox: %s", stack.JSON)
 	}
 	if p.Services["web"].Build["context"] != "/srv/ws/app" || strings.Contains(string(stack.JSON), "HOME") {
 		t.Errorf("%s", stack.JSON)
