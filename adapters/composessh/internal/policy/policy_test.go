@@ -212,7 +212,7 @@ func TestBuildAllowed(t *testing.T) {
   web: {image: postgres, build: {context: ./app, dockerfile: ci/Dockerfile, args: {A: "1", HOME: }}}
   worker: {image: postgres}
 `, o)
-	if diff := cmp.Diff([]string{"app", "app/ci/Dockerfile"}, stack.Paths); diff != "" {
+	if diff := cmp.Diff([]string{"app", "app/.dockerignore", "app/ci/Dockerfile", "app/ci/Dockerfile.dockerignore"}, stack.Paths); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]string{"sbx-1-a1-web"}, stack.Images); diff != "" {
