@@ -76,6 +76,9 @@ func (s *Sandbox) Resume(ctx context.Context) error {
 			reach, err = p.Resume(ctx, on.target)
 			return err
 		})
+		if err == nil {
+			err = checkReach(on.x.id, &reach)
+		}
 		if err != nil {
 			return s.m.lookAgain(ctx, on, err)
 		}
