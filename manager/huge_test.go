@@ -10,7 +10,6 @@ import (
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/fake"
-	"github.com/sand-boxer/sandboxer/manager"
 )
 
 // TestHugeErrors: what a backend says may be as long as it likes, such as the whole output of a build. The record of what it
@@ -83,40 +82,30 @@ func TestManyAttempts(t *testing.T) {
 	})
 }
 
-// TestManyFullHosts: places that are passed over push no attempt that was begun out of the record.
-func TestManyFullHosts(t *testing.T) {
+// TestManySkipped: places that are passed over push no attempt that was begun out of the record.
+func TestManySkipped(t *testing.T) {
 	simulate(t, func(t *testing.T) {
-		var hosts []sandboxer.Host
+		w := newWorld(t)
+		first := sandboxer.Profile{ID: "profile.first", Title: "First", Extension: "ext.fake", Isolation: sandboxer.IsolationVM, Burst: &sandboxer.BurstPolicy{}}
 		for i := range 150 {
-			hosts = append(hosts, sandboxer.Host{ID: fmt.Sprintf("h%03d", i), MaxSandboxes: 1})
-		}
-		w := newWorld(t).withHosts(hosts...)
-		w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Err: errBad, Times: 1})
-		m := w.open()
-		if _, err := m.Create(context.Background(), ask("a")); err == nil {
-			t.Fatal("created")
-		}
-		for _, h := range hosts {
-			req := ask("")
-			req.Host = h.ID
-			created(t, m, req)
-		}
-		_, err := m.Create(context.Background(), ask("a"))
-		wantCode(t, err, sandboxer.ResourceExhausted)
-		var first *manager.Sandbox
-		for sb, err := range m.List(context.Background(), manager.Filter{Host: "h149", States: []sandboxer.State{sandboxer.StateReady}}) {
-			if err != nil {
-				t.Fatal(err)
+			p := sandboxer.Profile{ID: fmt.Sprintf("profile.target-%d", i), Title: "Target", Extension: "ext.fake"}
+			if i == 149 {
+				p.Isolation = sandboxer.IsolationVM // the others are too weak
 			}
-			first = sb
+			first.Burst.To = append(first.Burst.To, sandboxer.BurstTarget{Profile: p.ID})
+			w.profiles = append(w.profiles, p)
 		}
-		if _, err := first.Teardown(context.Background()); err != nil {
-			t.Fatal(err)
+		w.profiles = append(w.profiles, first)
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Err: errBusy, Times: 1})
+		m := w.open()
+		req := ask("a")
+		req.Profile = first.ID
+		created(t, m, req)
+		s := status(t, m, "a")
+		if last := s.Attempts[len(s.Attempts)-1]; last.N != 2 || s.Attempts[0].N != 1 || len(s.Attempts) > 100 {
+			t.Errorf("%d attempts, the first %+v, the last %+v", len(s.Attempts), s.Attempts[0], last)
 		}
-		created(t, m, ask("a"))
-		if s := status(t, m, "a"); s.Host != "h149" || s.Attempts[len(s.Attempts)-1].N != 2 {
-			t.Errorf("%s on %s, the last attempt is %+v", s.State, s.Host, s.Attempts[len(s.Attempts)-1])
-		}
+		w.wantLive("a-2")
 	})
 }
 
