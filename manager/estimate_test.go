@@ -113,19 +113,27 @@ func TestForgottenIsBilled(t *testing.T) {
 	})
 }
 
-// TestNeverThereIsNotBilled: where certainly nothing was created nothing is accounted for.
+// TestNeverThereIsNotBilled: where nothing was created nothing is accounted for, whether that was found out by looking or by
+// a removal by name that found nothing to remove.
 func TestNeverThereIsNotBilled(t *testing.T) {
-	simulate(t, func(t *testing.T) {
-		w := newWorld(t, sandboxer.CapMeter, sandboxer.CapFind)
-		x := w.metered()
-		w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Err: errLost, Times: 10})
-		m := w.open()
-		_, err := m.Create(context.Background(), ask("a"))
-		wantCode(t, err, sandboxer.CodeOf(errLost))
-		wantState(t, m, "a", sandboxer.StateFailed)
-		pass(time.Hour)
-		if got := x.keys(); len(got) > 0 {
-			t.Errorf("billed %v", got)
-		}
-	})
+	t.Parallel()
+	for name, caps := range map[string][]sandboxer.Capability{
+		"looked up": {sandboxer.CapMeter, sandboxer.CapFind}, "removed by name": {sandboxer.CapMeter},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, caps...)
+				x := w.metered()
+				w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Err: errLost, Times: 10})
+				m := w.open()
+				_, err := m.Create(context.Background(), ask("a"))
+				wantCode(t, err, sandboxer.CodeOf(errLost))
+				wantState(t, m, "a", sandboxer.StateFailed)
+				pass(time.Hour)
+				if got := x.keys(); len(got) > 0 {
+					t.Errorf("billed %v", got)
+				}
+			})
+		})
+	}
 }
