@@ -85,7 +85,7 @@ func (c *creation) more() bool {
 // skipped notes a place where nothing was begun.
 func (c *creation) skipped(profile, extension, host string, err error) {
 	at := now()
-	c.r.Attempts = append(c.r.Attempts, attempt{Attempt: sandboxer.Attempt{
+	c.r.remember(attempt{Attempt: sandboxer.Attempt{
 		Profile: profile, Extension: extension, Host: host, StartedAt: at, EndedAt: at,
 		Code: sandboxer.CodeOf(err), Reason: err.Error(),
 	}})
@@ -158,8 +158,7 @@ func (c *creation) attempt(ctx context.Context, s *stop, h sandboxer.Host, last 
 		a.Deadline = expires.Add(margin)
 	}
 	before := *c.r
-	c.r.Attempts = append(slices.Clip(c.r.Attempts), a)
-	t := &try{c: c, s: s, host: h, a: &c.r.Attempts[len(c.r.Attempts)-1], last: last}
+	t := &try{c: c, s: s, host: h, a: c.r.remember(a), last: last}
 	if err := t.preflight(ctx); err != nil {
 		c.r.Attempts = before.Attempts
 		c.skipped(s.profile.ID, s.ext.id, h.ID, err)
@@ -219,7 +218,7 @@ func (c *creation) number(ctx context.Context) ([]store.Mutation, int, error) {
 			if err != nil {
 				return nil, 0, err
 			}
-			if slices.ContainsFunc(other.Attempts, func(a attempt) bool { return a.N == k }) {
+			if other.had(k) {
 				return nil, 0, sandboxer.Refused(sandboxer.AlreadyExists, fmt.Errorf("the ID %s is the name of the attempt %d of sandbox %s; use another", c.r.ID, k, base))
 			}
 		}

@@ -176,8 +176,9 @@ func joinCaps(caps []sandboxer.Capability) string {
 	return strings.Join(s, ", ")
 }
 
-// call makes one call of an extension, through the interceptors.
+// call makes one call of an extension, through the interceptors. What they wait for is not counted into its limit.
 func (m *Manager) call(ctx context.Context, c sandboxer.Call, f func(context.Context) error) error {
+	f = m.limit(c.Op, f)
 	if len(m.cfg.Interceptors) > 0 {
 		f = m.intercepted(c, f)
 	}

@@ -23,10 +23,16 @@ type standing struct {
 // not known is worse than one that takes a moment longer. When it fails, what then stands in the store is looked at later.
 func (m *Manager) save(ctx context.Context, point string, r *record, extra ...store.Mutation) error {
 	r.V = recordVersion
+	r.bound()
 	buf := bodies.Get().(*[]byte)
 	body, err := r.encode((*buf)[:0])
 	if err != nil {
 		return sandboxer.Mark(sandboxer.Internal, fmt.Errorf("the record of %s does not encode: %w", r.ID, err))
+	}
+	if r.State == sandboxer.StateProvisioning && point != "checkpoint" {
+		if err := fits(body); err != nil {
+			return err
+		}
 	}
 	put := store.Mutation{Do: store.Put, Key: sandboxKey(r.ID), Tags: r.tags(), Body: body}
 	if err := m.put(ctx, point, &r.standing, put, extra...); err != nil {

@@ -151,6 +151,9 @@ func (t *try) checkHandle(h sandboxer.Handle) error {
 	if h.Ref() != want || !h.HasState() {
 		return sandboxer.Mark(sandboxer.Internal, fmt.Errorf("%s returned a handle of %+v instead of one with state of %+v; its adapter must use ProvisionRequest.Handle", t.a.Extension, h.Ref(), want))
 	}
+	if err := checkState(h); err != nil {
+		return sandboxer.Mark(sandboxer.Internal, fmt.Errorf("%s returned %w", t.a.Extension, err))
+	}
 	return nil
 }
 
@@ -253,6 +256,9 @@ func (t *try) waitReady(ctx context.Context) (reach sandboxer.Reachability, err 
 			late = fmt.Errorf("%w (%w)", late, err)
 		}
 		err = sandboxer.Mark(sandboxer.DeadlineExceeded, late)
+	}
+	if err == nil {
+		err = checkReach(t.a.Extension, &reach)
 	}
 	return reach, err
 }
