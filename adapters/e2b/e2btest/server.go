@@ -33,6 +33,8 @@ type Options struct {
 	HideTokens bool
 	// TokenPrefix is what the access tokens of sandboxes begin with. Defaults to "tok_".
 	TokenPrefix string
+	// Ahead is how far the server's clock is ahead of this machine's.
+	Ahead time.Duration
 	// EnvdVersion is the version of the daemon. Defaults to 0.6.4.
 	EnvdVersion string
 	// Addr is where to listen. Defaults to 127.0.0.1:0.
@@ -213,6 +215,7 @@ func (s *Server) Revoke(key string) {
 // ServeHTTP answers a request of the control plane, of a sandbox's daemon, or for a port.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	inside := r.Header.Get("E2b-Sandbox-Id") != ""
+	w.Header().Set("Date", time.Now().Add(s.opts.Ahead).UTC().Format(http.TimeFormat))
 	if inside || strings.HasPrefix(r.URL.Path, "/_port/") {
 		s.watchStrays(r)
 	} else {
