@@ -70,7 +70,7 @@ func (f *Fault) matches(request string) bool {
 	return true
 }
 
-func (f *Fault) apply(w http.ResponseWriter, r *http.Request, handle http.HandlerFunc) {
+func (f *Fault) apply(w http.ResponseWriter, r *http.Request, handle http.HandlerFunc, quit <-chan struct{}) {
 	if f.Do != nil {
 		f.Do()
 	}
@@ -79,7 +79,9 @@ func (f *Fault) apply(w http.ResponseWriter, r *http.Request, handle http.Handle
 		defer t.Stop()
 		select {
 		case <-t.C:
-		case <-r.Context().Done():
+		case <-r.Context().Done(): // which it hears of only when the request was read
+			return
+		case <-quit:
 			return
 		}
 	}

@@ -48,6 +48,7 @@ type Server struct {
 	http *http.Server
 	url  string
 	work sync.WaitGroup
+	quit chan struct{} // closed by Close
 
 	mu        sync.Mutex
 	keys      map[string]string
@@ -91,7 +92,7 @@ func Start(opts Options) (*Server, error) {
 	}
 	s := &Server{
 		opts: opts, dir: dir, url: "http://" + l.Addr().String(), keys: map[string]string{}, boxes: map[string]*box{},
-		snapshots: map[string]*snapshot{}, most: map[string]int{},
+		snapshots: map[string]*snapshot{}, most: map[string]int{}, quit: make(chan struct{}),
 	}
 	for k, team := range opts.Keys {
 		s.keys[k] = team
@@ -112,6 +113,9 @@ func (s *Server) Config() map[string]any {
 // Close ends all sandboxes and the server, and removes what they kept.
 func (s *Server) Close() error {
 	s.mu.Lock()
+	if !s.closed {
+		close(s.quit)
+	}
 	s.closed = true
 	boxes := s.all()
 	s.mu.Unlock()
@@ -236,7 +240,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		handle(w, r)
 		return
 	}
-	f.apply(w, r, handle)
+	f.apply(w, r, handle, s.quit)
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
