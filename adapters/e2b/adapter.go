@@ -39,7 +39,8 @@ func Adapter() sandboxer.Adapter {
 			return &extension{
 				id: s.ExtensionID, cfg: cfg, log: log, api: newClient(cfg, log), envd: newEnvdHTTP(),
 				names: map[string]*creation{}, sessions: map[string]*session{}, meters: map[string]*meter{},
-				lifetimes: map[string]time.Duration{}, sameTeam: map[[2]string]bool{},
+				lifetimes: map[string]time.Duration{}, sameTeam: map[[2]string]bool{}, turns: map[string]*turn{},
+				limits: limits{call: callTimeout, silence: silence, send: sendWindow},
 			}, nil
 		},
 	}
@@ -61,7 +62,13 @@ type extension struct {
 	ended     []string                 // whose meters are kept though they ended, oldest first
 	lifetimes map[string]time.Duration // by version of a key: the longest that its plan allows
 	sameTeam  map[[2]string]bool       // pairs of versions of keys that were seen to see the same sandbox
+	turns     map[string]*turn         // by E2B's ID: whose turn it is to move its deadline
+
+	limits limits
 }
+
+// limits are how long things may take; tests have less patience.
+type limits struct{ call, silence, send time.Duration }
 
 // Close drops connections that are kept for reuse. The Manager calls it after the last call returned.
 func (e *extension) Close() error {

@@ -24,7 +24,8 @@ type config struct {
 	Settle      time.Duration       `json:"settle"`
 }
 
-// settleDefault is how long E2B may work on a create after the connection was lost: 70 s were seen in August 2026.
+// settleDefault is how long after a create began E2B may be working on it: it is sent within sendWindow, and 70 s of work
+// after the connection was lost were seen in August 2026.
 const settleDefault = 2 * time.Minute
 
 func decodeConfig(in sandboxer.Inputs) (config, error) {

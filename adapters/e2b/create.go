@@ -27,11 +27,12 @@ func (e *extension) Provision(ctx context.Context, req *sandboxer.ProvisionReque
 	if err != nil {
 		return sandboxer.Handle{}, err
 	}
-	return e.once(ctx, req, func() (sandboxer.Handle, error) { return e.create(ctx, req, in, in.Template) })
+	return e.once(ctx, req, func(begun time.Time) (sandboxer.Handle, error) { return e.create(ctx, req, begun, in, in.Template) })
 }
 
 // once makes sure that at most one create of a name is under way, and none follows one that may have succeeded.
-func (e *extension) once(ctx context.Context, req *sandboxer.ProvisionRequest, create func() (sandboxer.Handle, error)) (sandboxer.Handle, error) {
+func (e *extension) once(ctx context.Context, req *sandboxer.ProvisionRequest, create func(begun time.Time) (sandboxer.Handle, error)) (sandboxer.Handle, error) {
+	begun := time.Now()
 	sandboxer.Report(ctx, sandboxer.Progress{Stage: "create"})
 	for {
 		c, mine := e.claim(req)
@@ -53,8 +54,7 @@ func (e *extension) once(ctx context.Context, req *sandboxer.ProvisionRequest, c
 			}
 			return h, err
 		}
-		begun := time.Now()
-		h, err := create()
+		h, err := create(begun)
 		switch {
 		case err == nil:
 			c.handle = h
@@ -125,16 +125,26 @@ type created struct {
 
 // create buys a sandbox. What carries its name already is looked up meanwhile, which costs no time: names are not exclusive
 // at E2B, and a look-up before would make every create slower.
-func (e *extension) create(ctx context.Context, req *sandboxer.ProvisionRequest, in inputs, template string) (sandboxer.Handle, error) {
+func (e *extension) create(ctx context.Context, req *sandboxer.ProvisionRequest, begun time.Time, in inputs, template string) (sandboxer.Handle, error) {
 	shared := *req
 	shared.Secret = oneByOne(req.Secret)
 	look := e.lookUp(ctx, &shared)
-	h, err := e.buy(ctx, &shared, in, template)
+	h, err := e.buy(ctx, &shared, begun, in, template)
 	return e.compare(ctx, &shared, look(), h, err)
 }
 
-func (e *extension) buy(ctx context.Context, req *sandboxer.ProvisionRequest, in inputs, template string) (sandboxer.Handle, error) {
+// sendWindow is how long after it began a create may still be sent. Fetching a key and waiting for a rate limit take time,
+// and Find counts from the beginning until E2B cannot be working on it any more.
+const sendWindow = 30 * time.Second
+
+func (e *extension) buy(ctx context.Context, req *sandboxer.ProvisionRequest, begun time.Time, in inputs, template string) (sandboxer.Handle, error) {
 	none := sandboxer.Handle{}
+	inTime := func() error {
+		if late := time.Since(begun); late > e.limits.send {
+			return sandboxer.Refused(sandboxer.Unavailable, fmt.Errorf("%v passed before the create of %s could be sent (fetching the key, rate limits), which is too long; try again", late.Round(time.Millisecond), req.Name))
+		}
+		return nil
+	}
 	body := createBody{TemplateID: template, EnvVars: in.Env, AllowInternet: in.AllowInternet}
 	if in.AllowOut != nil || in.DenyOut != nil || in.PublicPorts != nil {
 		body.Network = &createNetwork{AllowOut: in.AllowOut, DenyOut: in.DenyOut, AllowPublicTraffic: in.PublicPorts}
@@ -150,7 +160,7 @@ func (e *extension) buy(ctx context.Context, req *sandboxer.ProvisionRequest, in
 		if p.Timeout, err = lifetime(req.ExpiresAt, most); err != nil {
 			return none, err
 		}
-		rep, err := e.postCreate(ctx, req.Secret, func(key string, v1 bool) any {
+		rep, err := e.postCreate(ctx, req.Secret, inTime, func(key string, v1 bool) any {
 			p.Key = key
 			body.Metadata, body.Timeout, body.Secure = e.metadata(req.Labels, p), p.Timeout, v1
 			return body
@@ -168,10 +178,10 @@ func (e *extension) buy(ctx context.Context, req *sandboxer.ProvisionRequest, in
 }
 
 // postCreate sends the create to v2, or to v1 where the server says that it has no v2.
-func (e *extension) postCreate(ctx context.Context, secret sandboxer.SecretFunc, body func(key string, v1 bool) any) (*reply, error) {
+func (e *extension) postCreate(ctx context.Context, secret sandboxer.SecretFunc, inTime func() error, body func(key string, v1 bool) any) (*reply, error) {
 	post := func(path string, v1 bool) (*reply, error) {
 		return e.api.do(ctx, secret, request{
-			method: http.MethodPost, path: path, timeout: createTimeout,
+			method: http.MethodPost, path: path, timeout: createTimeout, before: inTime,
 			bodyFor: func(key string) any { return body(key, v1) },
 		})
 	}

@@ -95,7 +95,7 @@ func (e *extension) takeBack(ctx context.Context, req *sandboxer.ProvisionReques
 	if h.IsZero() {
 		return instead, err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.limits.call)
 	defer cancel()
 	if _, killErr := e.kill(ctx, req.Secret, bought); killErr != nil {
 		return h, sandboxer.Mark(sandboxer.AlreadyExists, fmt.Errorf("%s was there already, and the second one could not be ended: %w", req.Name, killErr))

@@ -155,14 +155,19 @@ func (e *extension) talk(ctx context.Context, t sandboxer.Target, f func(*sessio
 
 const maxUnary = 1 << 20
 
-// unary calls a method of envd that answers once.
+// unary calls a method of envd that answers once, and soon.
 func (e *extension) unary(ctx context.Context, t sandboxer.Target, ses *session, method string, in, out any) error {
+	sub, cancel := context.WithTimeout(ctx, e.limits.call)
+	defer cancel()
+	return e.post(ctx, sub, t, ses, method, in, out)
+}
+
+// post is unary for as long as sub lasts. ctx is the caller's.
+func (e *extension) post(ctx, sub context.Context, t sandboxer.Target, ses *session, method string, in, out any) error {
 	text, err := json.Marshal(in)
 	if err != nil {
 		return sandboxer.Refused(sandboxer.Internal, err)
 	}
-	sub, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	left := new(atomic.Bool)
 	req, err := e.envdRequest(traced(sub, left), ses, http.MethodPost, method, "", bytes.NewReader(text))
 	if err != nil {
@@ -180,7 +185,7 @@ func (e *extension) unary(ctx context.Context, t sandboxer.Target, ses *session,
 		return transportError(ctx, fmt.Errorf("the reply broke off: %w", err), true)
 	}
 	if res.StatusCode != http.StatusOK {
-		return e.envdFailure(ctx, t, ses, res.StatusCode, body)
+		return e.envdFailure(ctx, t, ses, res, body)
 	}
 	if out == nil {
 		return nil
@@ -193,9 +198,10 @@ func (e *extension) unary(ctx context.Context, t sandboxer.Target, ses *session,
 
 // envdFailure says what an answer other than 200 means. 502 comes from the edge: there is no such sandbox, or nothing that
 // listens in it; which of them, and whether it is only paused, is looked up.
-func (e *extension) envdFailure(ctx context.Context, t sandboxer.Target, ses *session, status int, body []byte) error {
+func (e *extension) envdFailure(ctx context.Context, t sandboxer.Target, ses *session, res *http.Response, body []byte) error {
 	var r rpcError
-	_ = json.Unmarshal(body, &r)
+	_ = json.Unmarshal(body, &r) // what is no message has no words
+	status := res.StatusCode
 	switch {
 	case status == http.StatusUnauthorized:
 		e.forget(ses.id) // whoever asks next gets a new token
@@ -206,6 +212,13 @@ func (e *extension) envdFailure(ctx context.Context, t sandboxer.Target, ses *se
 		return (&r).classify(false)
 	case status == http.StatusNotFound:
 		return sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("the sandbox answered 404: %s", plain(r.Message)))
+	case status == http.StatusForbidden:
+		return sandboxer.Refused(sandboxer.PermissionDenied, fmt.Errorf("%s answered 403: %s", ses.id, plain(r.Message)))
+	case status == http.StatusTooManyRequests:
+		err := fmt.Errorf("%s, or the way to it, is asked too often: %s; ask more slowly", ses.id, plain(r.Message))
+		return sandboxer.Refused(sandboxer.ResourceExhausted, &sandboxer.Error{RetryAfter: retryAfter(res.Header), Err: err})
+	case status == http.StatusRequestTimeout:
+		return sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("%s answered 408: %s", ses.id, plain(r.Message)))
 	case status == http.StatusInsufficientStorage:
 		return sandboxer.Mark(sandboxer.ResourceExhausted, fmt.Errorf("the disk of %s is full: %s", ses.id, plain(r.Message)))
 	case status >= 400 && status < 500:

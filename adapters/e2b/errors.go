@@ -45,7 +45,7 @@ const maxMessage = 300
 
 // newStatusError reads an answer. Servers quote what they were sent, so the key is taken out of it first.
 func newStatusError(r *reply, key sandboxer.Secret) *statusError {
-	out := &statusError{status: r.status, retryAfter: retryAfter(r.header, time.Now())}
+	out := &statusError{status: r.status, retryAfter: retryAfter(r.header)}
 	var body struct {
 		Message   string `json:"message"`
 		ErrorCode string `json:"error_code"`
@@ -73,13 +73,17 @@ func plain(s string) string {
 	return s
 }
 
-// retryAfter reads the header in either of its forms; 0 where there is none.
-func retryAfter(h http.Header, now time.Time) time.Duration {
+// retryAfter reads the header in either of its forms; 0 where there is none. A time in it is of the server's clock.
+func retryAfter(h http.Header) time.Duration {
 	v := h.Get("Retry-After")
 	if s, err := strconv.ParseInt(v, 10, 32); err == nil && s >= 0 {
 		return max(time.Duration(s)*time.Second, time.Millisecond)
 	}
 	if at, err := http.ParseTime(v); err == nil {
+		now, err := http.ParseTime(h.Get("Date"))
+		if err != nil {
+			now = time.Now()
+		}
 		return max(at.Sub(now), time.Millisecond)
 	}
 	return 0

@@ -28,7 +28,7 @@ const (
 
 var (
 	errTimeout = errors.New("the time limit of the command has passed")
-	errSilence = errors.New("nothing was heard of the sandbox for " + silence.String())
+	errSilence = errors.New("nothing was heard of the sandbox for a long time")
 )
 
 // Exec runs a command through /bin/sh of the template, which says how it ended. A command that ends by itself with 130 or
@@ -111,8 +111,12 @@ func (r *run) run(ctx context.Context) (sandboxer.ExecResult, error) {
 		return res, err
 	}
 	// It may run on: see that it does not.
-	if killErr := r.kill(ctx); killErr != nil {
+	away, killErr := r.kill(ctx)
+	switch {
+	case killErr != nil:
 		return sandboxer.ExecResult{}, sandboxer.Mark(sandboxer.CodeOf(err), errors.Join(err, killErr))
+	case away != nil && ctx.Err() == nil && sandboxer.CodeOf(err) == sandboxer.Unavailable:
+		return sandboxer.ExecResult{}, sandboxer.Mark(sandboxer.CodeOf(away), fmt.Errorf("while the command ran: %w", away))
 	}
 	return sandboxer.ExecResult{}, err
 }
@@ -122,7 +126,7 @@ func (r *run) stream(ctx context.Context) (sandboxer.ExecResult, error) {
 	var none sandboxer.ExecResult
 	sub, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	idle := time.AfterFunc(silence, func() { cancel(errSilence) })
+	idle := time.AfterFunc(r.e.limits.silence, func() { cancel(errSilence) })
 	defer idle.Stop()
 	text, err := json.Marshal(r.start())
 	if err != nil {
@@ -140,17 +144,18 @@ func (r *run) stream(ctx context.Context) (sandboxer.ExecResult, error) {
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(io.LimitReader(res.Body, maxUnary)) // a cut message is still a message
-		return none, r.e.envdFailure(ctx, r.t, r.ses, res.StatusCode, body)
+		return none, r.e.envdFailure(ctx, r.t, r.ses, res, body)
 	}
 	r.out, r.err = *newSentinel(r.nonce), *newSentinel(r.nonce)
 	r.input = make(chan error, 1)
 	f := frames{r: res.Body}
 	for {
+		idle.Reset(r.e.limits.silence)
 		text, end, err := f.next()
 		if err != nil {
 			return none, r.broken(ctx, sub, err)
 		}
-		idle.Reset(silence)
+		idle.Stop() // a writer of the caller's that takes its time is no silence of the sandbox's
 		if end {
 			return none, r.trailed(text)
 		}

@@ -185,7 +185,7 @@ func (e *extension) postFile(ctx context.Context, t sandboxer.Target, ses *sessi
 		return "", transportError(ctx, fmt.Errorf("the reply broke off: %w", err), true)
 	}
 	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusCreated {
-		return "", e.envdFailure(ctx, t, ses, res.StatusCode, text)
+		return "", e.envdFailure(ctx, t, ses, res, text)
 	}
 	var written []struct {
 		Path string `json:"path"`

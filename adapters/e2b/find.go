@@ -127,6 +127,7 @@ func (e *extension) pages(ctx context.Context, secret sandboxer.SecretFunc, meta
 			}
 			for _, d := range items {
 				if matches(d.Metadata, metadata) { // a filter that the server did not understand must widen nothing
+					d.inOurTime(rep)
 					p.items = append(p.items, d)
 				}
 			}

@@ -115,6 +115,19 @@ type described struct {
 	EnvdVersion     string            `json:"envdVersion"`
 	EnvdAccessToken string            `json:"envdAccessToken"`
 	Domain          string            `json:"domain"`
+
+	left time.Duration // until EndAt when E2B answered, up to a second too much
+}
+
+// inOurTime moves the times of d, which are of E2B's clock, to this machine's where the two differ.
+func (d *described) inOurTime(rep *reply) {
+	now := rep.clock()
+	if now.IsZero() {
+		now = rep.sent
+	}
+	d.left = d.EndAt.Sub(now)
+	ahead := rep.ahead()
+	d.StartedAt, d.EndAt = d.StartedAt.Add(-ahead), d.EndAt.Add(-ahead)
 }
 
 func (d *described) paused() bool { return d.State == "paused" }

@@ -79,15 +79,19 @@ func TestLifetime(t *testing.T) {
 
 func TestRetryAfter(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 	for v, want := range map[string]time.Duration{
 		"": 0, "7": 7 * time.Second, "0": time.Millisecond, "-1": 0, "soon": 0,
 		"Sat, 01 Aug 2026 12:00:30 GMT": 30 * time.Second, "Sat, 01 Aug 2026 11:00:00 GMT": time.Millisecond,
 	} {
-		if got := retryAfter(http.Header{"Retry-After": {v}}, now); got != want {
+		if got := retryAfter(http.Header{"Retry-After": {v}, "Date": {"Sat, 01 Aug 2026 12:00:00 GMT"}}); got != want {
 			t.Errorf("%q: %v, want %v", v, got, want)
 		}
 	}
+	synctest.Test(t, func(t *testing.T) { // without a Date our own clock has to do
+		if got := retryAfter(http.Header{"Retry-After": {time.Now().Add(9 * time.Second).UTC().Format(http.TimeFormat)}}); got != 9*time.Second {
+			t.Errorf("without a Date: %v", got)
+		}
+	})
 }
 
 func TestPrices(t *testing.T) {

@@ -36,8 +36,8 @@ var errKill = errors.New("the command may still run, because it could not be kil
 const killTimeout = 15 * time.Second
 
 // kill ends the command and its children. It works after ctx ended, for at most killTimeout. A sandbox that is gone or
-// paused runs nothing.
-func (r *run) kill(ctx context.Context) error {
+// paused runs nothing: that is no failure, and away says so.
+func (r *run) kill(ctx context.Context) (away, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTimeout)
 	defer cancel()
 	more := 0
@@ -45,14 +45,17 @@ func (r *run) kill(ctx context.Context) error {
 		more = 5 // it may be starting
 	}
 	args := []string{"-c", killer, "sandboxer", r.nonce, strconv.Itoa(int(r.pid.Load())), strconv.Itoa(more)}
-	err := r.e.script(ctx, r.t, r.ses, "root", args)
+	err = r.e.script(ctx, r.t, r.ses, "root", args)
 	if sandboxer.CodeOf(err) == sandboxer.InvalidArgument || sandboxer.CodeOf(err) == sandboxer.Unauthenticated {
 		err = r.e.script(ctx, r.t, r.ses, "", args) // a template without root
 	}
-	if err == nil || errors.Is(err, sandboxer.NotFound) || errors.Is(err, sandboxer.FailedPrecondition) {
-		return nil
+	switch {
+	case err == nil:
+		return nil, nil
+	case errors.Is(err, sandboxer.NotFound), errors.Is(err, sandboxer.FailedPrecondition):
+		return err, nil
 	}
-	return fmt.Errorf("%w: %w", errKill, err)
+	return nil, fmt.Errorf("%w: %w", errKill, err)
 }
 
 // script runs /bin/sh with args as user and fails unless it exits with 0. Only envd's word counts here.
@@ -75,7 +78,7 @@ func (e *extension) script(ctx context.Context, t sandboxer.Target, ses *session
 	if res.StatusCode != http.StatusOK {
 		var body bytes.Buffer
 		_, _ = body.ReadFrom(http.MaxBytesReader(nil, res.Body, maxUnary)) // a cut message is still a message
-		return e.envdFailure(ctx, t, ses, res.StatusCode, body.Bytes())
+		return e.envdFailure(ctx, t, ses, res, body.Bytes())
 	}
 	f := frames{r: res.Body}
 	for {

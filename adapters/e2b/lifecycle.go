@@ -129,6 +129,7 @@ func (e *extension) describe(ctx context.Context, secret sandboxer.SecretFunc, s
 	if err := rep.into(&d); err != nil {
 		return nil, err
 	}
+	d.inOurTime(rep)
 	return &d, nil
 }
 

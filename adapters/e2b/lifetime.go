@@ -17,6 +17,12 @@ func (e *extension) Extend(ctx context.Context, t sandboxer.Target, until time.T
 	if err != nil {
 		return time.Time{}, err
 	}
+	// What two callers ask for must not cross on its way: the shorter one would win.
+	done, err := e.takeTurn(ctx, s.Sandbox)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer done()
 	d, err := e.describe(ctx, t.Secret, s)
 	if err != nil {
 		return time.Time{}, err
@@ -24,18 +30,18 @@ func (e *extension) Extend(ctx context.Context, t sandboxer.Target, until time.T
 	if d.paused() {
 		return time.Time{}, paused(s)
 	}
-	if !until.After(d.EndAt) {
+	// How long, and not until when: E2B's clock may not be ours.
+	if time.Until(until) <= d.left {
 		return d.EndAt.UTC(), nil
 	}
-	before := d.EndAt
 	seconds, err := lifetime(until, 0)
 	if err != nil {
 		return time.Time{}, err
 	}
 	err = e.setTimeout(ctx, t.Secret, s, seconds)
 	if limit := lifetimeLimit(err); limit > 0 {
-		if !time.Now().Add(limit).After(before) {
-			return before.UTC(), nil // asking for the most would shorten it
+		if limit <= d.left {
+			return d.EndAt.UTC(), nil // asking for the most would shorten it
 		}
 		err = e.setTimeout(ctx, t.Secret, s, int64(limit/time.Second))
 	}
@@ -53,6 +59,37 @@ func (e *extension) Extend(ctx context.Context, t sandboxer.Target, until time.T
 func (e *extension) setTimeout(ctx context.Context, secret sandboxer.SecretFunc, s state, seconds int64) error {
 	_, err := e.api.do(ctx, secret, request{method: http.MethodPost, path: "/sandboxes/" + s.Sandbox + "/timeout", body: map[string]int64{"timeout": seconds}, repeatable: true})
 	return err
+}
+
+// turn is held by whoever moves the deadline of a sandbox.
+type turn struct {
+	held  chan struct{}
+	users int // who hold or want it, guarded by extension.mu
+}
+
+func (e *extension) takeTurn(ctx context.Context, id string) (done func(), err error) {
+	e.mu.Lock()
+	t := e.turns[id]
+	if t == nil {
+		t = &turn{held: make(chan struct{}, 1)}
+		e.turns[id] = t
+	}
+	t.users++
+	e.mu.Unlock()
+	leave := func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if t.users--; t.users == 0 {
+			delete(e.turns, id)
+		}
+	}
+	select {
+	case t.held <- struct{}{}:
+		return func() { <-t.held; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, ended(ctx)
+	}
 }
 
 func (e *extension) setDeadline(id string, at time.Time) {

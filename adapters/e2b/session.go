@@ -60,15 +60,28 @@ func (e *extension) session(ctx context.Context, t sandboxer.Target, s state) (*
 	}
 	ses := &session{id: s.Sandbox, token: d.EnvdAccessToken, version: d.EnvdVersion, domain: d.Domain, user: in.User, workdir: in.Workdir, deadline: d.EndAt.UTC()}
 	if ses.token == "" {
-		// A connect never shortens the life of a running sandbox; the second until its end changes nothing.
-		got, _, err := e.connect(ctx, t.Secret, s, 1)
+		// A connect never shortens the life of a running sandbox, and what it has left now changes nothing.
+		got, rep, err := e.connect(ctx, t.Secret, s, max(1, int64(d.left/time.Second)-1))
 		if err != nil {
 			return nil, err
+		}
+		if rep.status == http.StatusCreated { // somebody paused it meanwhile, and this has resumed it
+			return nil, e.pauseAgain(ctx, t, s)
 		}
 		ses.token, ses.version, ses.domain = got.EnvdAccessToken, got.EnvdVersion, got.Domain
 	}
 	e.keep(ses)
 	return ses, nil
+}
+
+// pauseAgain undoes a resume that nobody asked for.
+func (e *extension) pauseAgain(ctx context.Context, t sandboxer.Target, s state) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	defer cancel()
+	if err := e.Pause(ctx, t); err != nil {
+		return sandboxer.Mark(sandboxer.CodeOf(err), fmt.Errorf("%s was paused by somebody else, was resumed by looking at it, and is not paused again: %w", s.Sandbox, err))
+	}
+	return paused(s)
 }
 
 func paused(s state) error {

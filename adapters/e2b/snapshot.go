@@ -97,8 +97,8 @@ func (e *extension) Restore(ctx context.Context, req *sandboxer.ProvisionRequest
 	if err != nil {
 		return sandboxer.Handle{}, err
 	}
-	return e.once(ctx, req, func() (sandboxer.Handle, error) {
-		h, err := e.create(ctx, req, in, st.Snapshot)
+	return e.once(ctx, req, func(begun time.Time) (sandboxer.Handle, error) {
+		h, err := e.create(ctx, req, begun, in, st.Snapshot)
 		if sandboxer.IsRefused(err) && statusOf(err) == http.StatusNotFound {
 			err = sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("snapshot %s is gone at E2B: %w", s.ID, err))
 		}

@@ -52,7 +52,9 @@ func (r *run) sendInput(ctx context.Context) error {
 		kind = "pty"
 	}
 	send := func(p []byte) error {
-		return r.call(ctx, "SendInput", inputBody{Process: selector{r.pid.Load()}, Input: map[string][]byte{kind: p}})
+		// It is answered when the command has room for it, which may be never. What breaks meanwhile ends the stream, and ctx.
+		body := inputBody{Process: selector{r.pid.Load()}, Input: map[string][]byte{kind: p}}
+		return r.e.post(ctx, ctx, r.t, r.ses, "/process.Process/SendInput", body, nil)
 	}
 	if r.req.Stdin != nil {
 		buf := make([]byte, stdinChunk)

@@ -67,6 +67,7 @@ type request struct {
 	bodyFor      func(key string) any // instead of body, where it names the version of the key
 	repeatable   bool                 // sending it twice does what sending it once does
 	timeout      time.Duration
+	before       func() error // asked before each try; an error means that nothing is sent
 }
 
 type reply struct {
@@ -75,6 +76,25 @@ type reply struct {
 	body   []byte
 	key    string    // version of the key that was used
 	sent   time.Time // when the try that was answered began
+	got    time.Time // when its answer began to arrive
+}
+
+// clock is what the server's clock said with the answer, rounded down to a second; zero where it did not say.
+func (r *reply) clock() time.Time {
+	at, err := http.ParseTime(r.header.Get("Date"))
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
+// ahead is how far the server's clock is ahead of ours; 0 where both may be the same.
+func (r *reply) ahead() time.Duration {
+	at := r.clock()
+	if at.IsZero() || (at.Add(2*time.Second).After(r.sent) && at.Before(r.got.Add(time.Second))) {
+		return 0
+	}
+	return at.Sub(r.sent).Round(time.Second)
 }
 
 // into decodes the body. A reply that cannot be read leaves the outcome of its call unknown.
@@ -150,6 +170,11 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 func (c *client) once(ctx context.Context, key sandboxer.Secret, r request) (*reply, error) {
+	if r.before != nil {
+		if err := r.before(); err != nil {
+			return nil, err
+		}
+	}
 	timeout := r.timeout
 	if timeout == 0 {
 		timeout = callTimeout
@@ -187,6 +212,7 @@ func (c *client) once(ctx context.Context, key sandboxer.Secret, r request) (*re
 		return nil, transportError(ctx, err, left.Load())
 	}
 	defer func() { _ = res.Body.Close() }()
+	got := time.Now()
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxReply+1))
 	c.log.DebugContext(ctx, "e2b", "method", r.method, "path", r.path, "status", res.StatusCode, "took", time.Since(sent))
 	if err != nil {
@@ -195,7 +221,7 @@ func (c *client) once(ctx context.Context, key sandboxer.Secret, r request) (*re
 	if len(text) > maxReply {
 		return nil, sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("E2B's reply to %s %s is larger than %d MiB", r.method, r.path, maxReply>>20))
 	}
-	return &reply{status: res.StatusCode, header: res.Header, body: text, key: key.Version(), sent: sent}, nil
+	return &reply{status: res.StatusCode, header: res.Header, body: text, key: key.Version(), sent: sent, got: got}, nil
 }
 
 // ended returns the error for a call whose context has ended before anything was done.

@@ -23,7 +23,8 @@ type box struct {
 	started  time.Time
 	ends     time.Time
 	paused   bool
-	keep     bool // pause instead of end
+	stopped  chan struct{} // closed when it is paused: streams break
+	keep     bool          // pause instead of end
 	timer    *time.Timer
 
 	mu        sync.Mutex
@@ -98,7 +99,10 @@ func (s *Server) newBox(team, template string, metadata, envs map[string]string,
 // begin lets a sandbox run for life. The caller holds s.mu.
 func (s *Server) begin(b *box, life time.Duration) {
 	b.started = time.Now()
-	b.paused = false
+	if b.paused {
+		signalMarked(b.mark(), sigCont)
+	}
+	b.paused, b.stopped = false, make(chan struct{})
 	s.boxes[b.id] = b
 	s.until(b, b.started.Add(life))
 	running := 0
@@ -123,13 +127,26 @@ func (s *Server) deadline(b *box) {
 	s.mu.Lock()
 	due := !b.paused && !time.Now().Before(b.ends)
 	if due && b.keep {
-		b.paused, due = true, false
+		s.pause(b)
+		due = false
 	}
 	s.mu.Unlock()
 	if due {
 		s.end(b)
 	}
 }
+
+// pause stops what runs in a sandbox and breaks the connections into it. The caller holds s.mu.
+func (s *Server) pause(b *box) {
+	b.paused = true
+	close(b.stopped)
+	for range 3 { // what was being started
+		signalMarked(b.mark(), sigStop)
+	}
+}
+
+// mark is what all processes of a sandbox have in their environment.
+func (b *box) mark() []byte { return []byte("E2B_SANDBOX_ID=" + b.id) }
 
 // end kills a sandbox.
 func (s *Server) end(b *box) bool {

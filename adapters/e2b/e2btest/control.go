@@ -156,7 +156,7 @@ func (s *Server) describe(b *box) map[string]any {
 	}
 	return map[string]any{
 		"sandboxID": b.id, "templateID": b.template, "clientID": "client", "metadata": b.metadata, "state": state,
-		"startedAt": b.started.UTC(), "endAt": b.ends.UTC(), "cpuCount": 2, "memoryMB": 512, "diskSizeMB": 1024, "envdVersion": s.opts.EnvdVersion,
+		"startedAt": b.started.Add(s.opts.Ahead).UTC(), "endAt": b.ends.Add(s.opts.Ahead).UTC(), "cpuCount": 2, "memoryMB": 512, "diskSizeMB": 1024, "envdVersion": s.opts.EnvdVersion,
 	}
 }
 
@@ -291,7 +291,7 @@ func (s *Server) change(w http.ResponseWriter, b *box, route string, timeout *in
 			apiError(w, http.StatusConflict, "Error pausing sandbox - sandbox '"+b.id+"' is already paused")
 			return
 		}
-		b.paused = true
+		s.pause(b)
 		w.WriteHeader(http.StatusNoContent)
 	case "POST sandboxes/*/timeout", "POST sandboxes/*/refreshes":
 		if b.paused {

@@ -14,7 +14,8 @@ type Fault struct {
 	Times int    // how often; 0: always
 	Skip  int    // how many requests pass before
 
-	Delay  time.Duration // before anything else
+	Do     func()        // called before anything else
+	Delay  time.Duration // before what follows
 	Status int           // answer this and do nothing; 0: do it
 	Body   string        // with Status; JSON
 	Header map[string]string
@@ -69,13 +70,18 @@ func (f *Fault) matches(request string) bool {
 	return true
 }
 
-func (f *Fault) apply(w http.ResponseWriter, r *http.Request, handle http.HandlerFunc) {
+func (f *Fault) apply(w http.ResponseWriter, r *http.Request, handle http.HandlerFunc, quit <-chan struct{}) {
+	if f.Do != nil {
+		f.Do()
+	}
 	if f.Delay > 0 {
 		t := time.NewTimer(f.Delay)
 		defer t.Stop()
 		select {
 		case <-t.C:
-		case <-r.Context().Done():
+		case <-r.Context().Done(): // which it hears of only when the request was read
+			return
+		case <-quit:
 			return
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/creack/pty"
@@ -239,7 +240,7 @@ func (b *box) killAll() {
 	}
 	b.mu.Unlock()
 	for range 20 {
-		if !killMarked([]byte("E2B_SANDBOX_ID=" + b.id)) {
+		if !signalMarked(b.mark(), syscall.SIGKILL) {
 			break
 		}
 	}
@@ -249,8 +250,9 @@ func (b *box) killAll() {
 	}
 }
 
-// killMarked kills every process whose environment contains mark and reports whether there was one. It needs /proc.
-func killMarked(mark []byte) bool {
+// signalMarked sends a signal to every process whose environment contains mark and reports whether there was one. It needs
+// /proc.
+func signalMarked(mark []byte, sig syscall.Signal) bool {
 	found := false
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
@@ -265,7 +267,7 @@ func killMarked(mark []byte) bool {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		if proc, err := os.FindProcess(pid); err == nil && proc.Kill() == nil {
+		if proc, err := os.FindProcess(pid); err == nil && proc.Signal(sig) == nil {
 			found = true
 		}
 	}

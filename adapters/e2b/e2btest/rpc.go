@@ -87,7 +87,7 @@ func (s *Server) processRPC(w http.ResponseWriter, r *http.Request, b *box, meth
 			streamFail(w, "invalid_argument", "error starting process: "+err.Error())
 			return
 		}
-		s.follow(w, r, p, rd)
+		s.follow(w, r, b, p, rd)
 		return
 	case "List":
 		writeJSON(w, http.StatusOK, map[string]any{"processes": b.list()})
@@ -114,7 +114,7 @@ func (s *Server) processRPC(w http.ResponseWriter, r *http.Request, b *box, meth
 		rd := &reader{events: make(chan map[string]any, 64), gone: make(chan struct{})}
 		rd.events <- map[string]any{"start": map[string]any{"pid": p.pid}}
 		p.attach(rd)
-		s.follow(w, r, p, rd)
+		s.follow(w, r, b, p, rd)
 		return
 	}
 	if p == nil {
@@ -139,8 +139,11 @@ func (b *box) list() []map[string]any {
 }
 
 // follow streams a process to one client. The end of the client does not end the process; its time limit does.
-func (s *Server) follow(w http.ResponseWriter, r *http.Request, p *process, rd *reader) {
+func (s *Server) follow(w http.ResponseWriter, r *http.Request, b *box, p *process, rd *reader) {
 	defer p.detach(rd)
+	s.mu.Lock()
+	stopped := b.stopped
+	s.mu.Unlock()
 	var limit <-chan time.Time
 	if ms, err := strconv.Atoi(r.Header.Get("Connect-Timeout-Ms")); err == nil && ms > 0 {
 		t := time.NewTimer(time.Duration(ms) * time.Millisecond)
@@ -186,6 +189,8 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, p *process, rd *
 			p.kill()
 			streamFail(w, "deadline_exceeded", "the time limit of the stream has passed")
 			return
+		case <-stopped:
+			panic(http.ErrAbortHandler) // its connections are gone
 		case <-r.Context().Done():
 			return
 		}

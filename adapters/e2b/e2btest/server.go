@@ -33,6 +33,8 @@ type Options struct {
 	HideTokens bool
 	// TokenPrefix is what the access tokens of sandboxes begin with. Defaults to "tok_".
 	TokenPrefix string
+	// Ahead is how far the server's clock is ahead of this machine's.
+	Ahead time.Duration
 	// EnvdVersion is the version of the daemon. Defaults to 0.6.4.
 	EnvdVersion string
 	// Addr is where to listen. Defaults to 127.0.0.1:0.
@@ -46,6 +48,7 @@ type Server struct {
 	http *http.Server
 	url  string
 	work sync.WaitGroup
+	quit chan struct{} // closed by Close
 
 	mu        sync.Mutex
 	keys      map[string]string
@@ -89,7 +92,7 @@ func Start(opts Options) (*Server, error) {
 	}
 	s := &Server{
 		opts: opts, dir: dir, url: "http://" + l.Addr().String(), keys: map[string]string{}, boxes: map[string]*box{},
-		snapshots: map[string]*snapshot{}, most: map[string]int{},
+		snapshots: map[string]*snapshot{}, most: map[string]int{}, quit: make(chan struct{}),
 	}
 	for k, team := range opts.Keys {
 		s.keys[k] = team
@@ -110,6 +113,9 @@ func (s *Server) Config() map[string]any {
 // Close ends all sandboxes and the server, and removes what they kept.
 func (s *Server) Close() error {
 	s.mu.Lock()
+	if !s.closed {
+		close(s.quit)
+	}
 	s.closed = true
 	boxes := s.all()
 	s.mu.Unlock()
@@ -213,6 +219,7 @@ func (s *Server) Revoke(key string) {
 // ServeHTTP answers a request of the control plane, of a sandbox's daemon, or for a port.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	inside := r.Header.Get("E2b-Sandbox-Id") != ""
+	w.Header().Set("Date", time.Now().Add(s.opts.Ahead).UTC().Format(http.TimeFormat))
 	if inside || strings.HasPrefix(r.URL.Path, "/_port/") {
 		s.watchStrays(r)
 	} else {
@@ -233,7 +240,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		handle(w, r)
 		return
 	}
-	f.apply(w, r, handle)
+	f.apply(w, r, handle, s.quit)
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

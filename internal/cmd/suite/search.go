@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	sampleEvery = 150 * time.Millisecond
+	sampleEvery = 300 * time.Millisecond
 	samplesFile = "processes.json"
 )
 
