@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path"
 	"strings"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/composessh/internal/policy"
 )
 
 // Preflight reads the inputs, connects to the host, and judges the Compose file where it is at hand, which is where repo is a
@@ -118,20 +120,23 @@ func (e *extension) create(ctx context.Context, h *host, req *sandboxer.Provisio
 	return handle, nil
 }
 
-//go:embed scripts/check.sh
-var checkScript string
-
 // check refuses a stack that would have the engine open, through a link, what lies outside of the workspace.
 func (h *host) check(ctx context.Context, name string, paths []string) error {
 	if len(paths) == 0 || h.e.cfg.trusts() {
 		return nil
 	}
-	out, err := h.run(ctx, "resolving the paths of the Compose file", checkScript, append([]string{name}, paths...)...)
-	if err != nil {
-		return err
-	}
-	if out = strings.TrimSpace(out); out != "" {
-		return sandboxer.Mark(sandboxer.InvalidArgument, fmt.Errorf("the Compose file mounts or builds %q, which leads out of the repository through a symbolic link", strings.Split(out, "\n")))
+	out, errs := &lines{ctx: ctx, stage: "check"}, &lines{ctx: ctx, stage: "check"}
+	res, err := h.conn.Exec(ctx, sandboxer.ExecRequest{
+		Command: []string{"sh", "-c", policy.PathCheck(), "sandboxer", path.Join(h.root, name, "workspace")},
+		Stdin:   strings.NewReader(strings.Join(paths, "\n") + "\n"), Stdout: out, Stderr: errs,
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("resolving the paths of the Compose file: %w", err)
+	case res.ExitCode == 1:
+		return sandboxer.Mark(sandboxer.InvalidArgument, fmt.Errorf("the Compose file mounts or builds %q, which leads out of the repository through a symbolic link", strings.Split(strings.TrimSpace(out.text()), "\n")))
+	case res.ExitCode != 0:
+		return h.failed("resolving the paths of the Compose file", []byte(errs.text()))
 	}
 	return nil
 }
