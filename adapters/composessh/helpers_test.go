@@ -11,6 +11,7 @@ import (
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/internal/hosttest"
+	"github.com/sand-boxer/sandboxer/manager/store"
 )
 
 // build makes an extension without a Manager, as one that has died leaves it.
@@ -72,3 +73,5 @@ func tarOf(t testing.TB, dir string) []byte {
 	}
 	return out.Bytes()
 }
+
+func newStore() store.Store { return store.Memory() }
