@@ -4,102 +4,15 @@ package e2b_test
 
 import (
 	"context"
-	"errors"
-	"math/rand/v2"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/e2b/e2btest"
 	"github.com/sand-boxer/sandboxer/internal/canary"
 )
-
-func TestFewestRequests(t *testing.T) {
-	t.Parallel()
-	s := start(t, e2btest.Options{})
-	r := newRig(t, s, nil)
-	warm := r.sandbox(t) // connections are made
-	if _, err := r.WaitReady(t.Context(), warm); err != nil {
-		t.Fatal(err)
-	}
-	const latency = 400 * time.Millisecond
-	s.Fail(e2btest.Fault{Match: "*", Delay: latency})
-	s.Requests()
-	begun := time.Now()
-	target := r.sandbox(t)
-	if _, err := r.WaitReady(t.Context(), target); err != nil {
-		t.Fatal(err)
-	}
-	if _, out, _, err := r.sh(t.Context(), target, "echo ready"); err != nil || out != "ready\n" {
-		t.Fatalf("%q, %v", out, err)
-	}
-	took := time.Since(begun)
-	// The look-up for the same name goes beside the create.
-	var got []string
-	for _, q := range s.Requests() {
-		got = append(got, q.Method+" "+q.Path)
-	}
-	if len(got) == 4 && got[0] == "GET /v2/sandboxes" {
-		got[0], got[1] = got[1], got[0]
-	}
-	want := []string{"POST /v2/sandboxes", "GET /v2/sandboxes", "POST /filesystem.Filesystem/Stat", "POST /process.Process/Start"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-	// What is added to three latencies is this machine's work, which is milliseconds where nothing else runs; a fourth
-	// request one after the other would show.
-	t.Logf("three requests of %v each took %v", latency, took)
-	if took > 4*latency-50*time.Millisecond {
-		t.Errorf("three requests of %v each took %v", latency, took)
-	}
-}
-
-func TestAThousandCreatesAtACapOfTwenty(t *testing.T) {
-	t.Parallel()
-	s := start(t, e2btest.Options{MaxConcurrent: 20})
-	r := newRig(t, s, nil)
-	for range 30 {
-		s.Fail(e2btest.Fault{Match: "POST /v2/sandboxes", Skip: rand.N(500), Times: 1, Status: 429, Body: `{"code":429,"message":"Rate limit exceeded"}`, Header: map[string]string{"Retry-After": "0"}})
-	}
-	jobs := make(chan *sandboxer.ProvisionRequest)
-	var work sync.WaitGroup
-	for range 40 {
-		work.Go(func() {
-			for req := range jobs {
-				for {
-					h, err := r.Provision(t.Context(), req)
-					if err == nil {
-						if _, err := r.Teardown(t.Context(), r.target(req, h)); err != nil {
-							t.Error(err)
-						}
-						break
-					}
-					if !errors.Is(err, sandboxer.ResourceExhausted) || !sandboxer.IsRefused(err) {
-						t.Error(err)
-						break
-					}
-					<-time.After(rand.N(5 * time.Millisecond))
-				}
-			}
-		})
-	}
-	for range 1000 {
-		jobs <- r.request()
-	}
-	close(jobs)
-	work.Wait()
-	if live := s.Live(); len(live) > 0 {
-		t.Errorf("%d are left: %q", len(live), live)
-	}
-	if most := s.MostAtOnce(); most != 20 {
-		t.Errorf("%d ran at once, at a cap of 20", most)
-	}
-}
 
 func TestCreateErrors(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -75,6 +76,52 @@ func TestHostileArchives(t *testing.T) {
 	_, out, _, err := r.sh(t.Context(), target, "ls outside; cat inside/file; test -L inside/file || echo ' replaced'; ls -A; ls -A ../../tmp")
 	if err != nil || out != "x replaced\ninside\noutside\n" {
 		t.Errorf("%q, %v", out, err)
+	}
+}
+
+// TestManyFilesInFewRequests: a tree goes in and out with as many requests as one file.
+func TestManyFilesInFewRequests(t *testing.T) {
+	t.Parallel()
+	s := start(t, e2btest.Options{})
+	r := newRig(t, s, nil)
+	target := r.sandbox(t)
+	if _, err := r.WaitReady(t.Context(), target); err != nil {
+		t.Fatal(err)
+	}
+	x := as[sandboxer.FileTransferer](t, r)
+	headers := []*tar.Header{}
+	for i := range 2000 {
+		headers = append(headers, &tar.Header{Name: fmt.Sprintf("d%d/f%d", i%50, i), Typeflag: tar.TypeReg, Size: int64(i % 100)})
+	}
+	s.Requests()
+	if err := x.CopyIn(t.Context(), target, "tree", bytes.NewReader(archive(t, headers...))); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(s.Requests()); n > 3 {
+		t.Errorf("2,000 files went in with %d requests", n)
+	}
+	var out bytes.Buffer
+	if err := x.CopyOut(t.Context(), target, "tree", &out); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(s.Requests()); n > 1 {
+		t.Errorf("2,000 files came out with %d requests", n)
+	}
+	files := 0
+	for in := tar.NewReader(&out); ; {
+		h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Typeflag == tar.TypeReg {
+			files++
+		}
+	}
+	if files != 2000 {
+		t.Errorf("%d files came out", files)
 	}
 }
 

@@ -142,6 +142,63 @@ func TestARefusedTokenIsAskedForAgain(t *testing.T) {
 	}
 }
 
+// TestASandboxThatGoesWhileACommandRuns: the command's fate is the sandbox's, and the error says what that was.
+func TestASandboxThatGoesWhileACommandRuns(t *testing.T) {
+	t.Parallel()
+	s := start(t, e2btest.Options{})
+	r := newRig(t, s, nil)
+	for name, c := range map[string]struct {
+		leave func(sandboxer.Target) error
+		code  sandboxer.Code
+		says  string
+	}{
+		"expires":   {func(sandboxer.Target) error { s.Expire(); return nil }, sandboxer.NotFound, "create a new sandbox"},
+		"is ended":  {func(x sandboxer.Target) error { _, err := r.Teardown(t.Context(), x); return err }, sandboxer.NotFound, "create a new sandbox"},
+		"is paused": {func(x sandboxer.Target) error { return as[sandboxer.Pauser](t, r).Pause(t.Context(), x) }, sandboxer.FailedPrecondition, "resume it first"},
+	} {
+		target := r.sandbox(t)
+		out := &lines{want: "begun", seen: make(chan struct{})}
+		left := make(chan error, 1)
+		go func() { <-out.seen; left <- c.leave(target) }()
+		_, err := as[sandboxer.Executor](t, r).Exec(t.Context(), target, sandboxer.ExecRequest{Command: []string{"sh", "-c", "echo begun; sleep 300"}, Stdout: out})
+		wantCode(t, "Exec in a sandbox that "+name, err, c.code, false)
+		if err == nil || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "while the command ran") {
+			t.Errorf("%s: it does not say what happened and what to do: %v", name, err)
+		}
+		if err := <-left; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestLookingDoesNotResume: to talk to a sandbox its token is asked for, with a call that resumes what is paused. What
+// somebody pauses between two requests is paused afterwards, with its files.
+func TestLookingDoesNotResume(t *testing.T) {
+	t.Parallel()
+	s := start(t, e2btest.Options{HideTokens: true})
+	r, other := newRig(t, s, nil), newRig(t, s, nil)
+	target := r.sandbox(t)
+	if _, _, _, err := r.sh(t.Context(), target, "echo kept > f"); err != nil {
+		t.Fatal(err)
+	}
+	s.Fail(e2btest.Fault{Match: "POST /v2/sandboxes/*/connect", Times: 1, Do: func() {
+		if err := as[sandboxer.Pauser](t, r).Pause(t.Context(), target); err != nil {
+			t.Error(err)
+		}
+	}})
+	_, _, _, err := other.sh(t.Context(), target, "true")
+	wantCode(t, "Exec in a sandbox that was being paused", err, sandboxer.FailedPrecondition, true)
+	if in, err := as[sandboxer.Inspector](t, r).Inspect(t.Context(), target); err != nil || in.State != sandboxer.StatePaused {
+		t.Errorf("it is %s now, %v", in.State, err)
+	}
+	if _, err := as[sandboxer.Pauser](t, other).Resume(t.Context(), target); err != nil {
+		t.Fatal(err)
+	}
+	if _, out, _, err := other.sh(t.Context(), target, "cat f"); err != nil || out != "kept\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
 func TestExpose(t *testing.T) {
 	t.Parallel()
 	s := start(t, e2btest.Options{})

@@ -136,7 +136,9 @@ func TestNoRedirectTakesAKeyAway(t *testing.T) {
 			"GET /sandboxes/*":            func() error { _, err := as[sandboxer.Inspector](t, r).Inspect(t.Context(), target); return err },
 			"DELETE /sandboxes/*":         func() error { _, err := r.Teardown(t.Context(), target); return err },
 			"POST /process.Process/Start": func() error { _, _, _, err := r.sh(t.Context(), target, "true"); return err },
-			"POST /files":                 func() error { return as[sandboxer.FileTransferer](t, r).CopyIn(t.Context(), target, "x", strings.NewReader("")) },
+			"POST /files": func() error {
+				return as[sandboxer.FileTransferer](t, r).CopyIn(t.Context(), target, "x", strings.NewReader(""))
+			},
 		} {
 			s.Fail(e2btest.Fault{Match: match, Status: status, Header: to})
 			if err := call(); err == nil || sandboxer.IsRefused(err) {

@@ -23,7 +23,7 @@ type box struct {
 	started  time.Time
 	ends     time.Time
 	paused   bool
-	stopped  chan struct{} // closed when it is paused: streams break
+	stopped  chan struct{} // closed when it is paused or ended: streams break
 	keep     bool          // pause instead of end
 	timer    *time.Timer
 
@@ -157,6 +157,9 @@ func (s *Server) end(b *box) bool {
 	}
 	delete(s.boxes, b.id)
 	b.timer.Stop()
+	if !b.paused {
+		close(b.stopped) // before its processes end: the machine is gone, and nobody is left to say how
+	}
 	s.mu.Unlock()
 	b.killAll()
 	_ = os.RemoveAll(b.root) // Close removes what is left

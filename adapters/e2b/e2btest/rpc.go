@@ -172,6 +172,11 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, b *box, p *proce
 				return
 			}
 		case <-p.done:
+			select {
+			case <-stopped:
+				panic(http.ErrAbortHandler)
+			default:
+			}
 			for len(rd.events) > 0 {
 				if !send(<-rd.events) {
 					return
