@@ -33,7 +33,7 @@ func (e *extension) waitReady(ctx context.Context, t sandboxer.Target, held bool
 		return sandboxer.Reachability{}, err
 	}
 	owner := t.Labels[sandboxer.LabelOwner]
-	wait, last := pollFirst, ""
+	wait := pollFirst
 	for {
 		all, err := b.containers(ctx, b.name, owner)
 		if err != nil {
@@ -47,10 +47,9 @@ func (e *extension) waitReady(ctx context.Context, t sandboxer.Target, held bool
 			return b.reachability(ctx, t, all)
 		}
 		sandboxer.Report(ctx, sandboxer.Progress{Stage: "wait", Done: int64(len(b.Services) - len(pending)), Total: int64(len(b.Services)), Unit: "services"})
-		last = strings.Join(pending, ", ")
 		select {
 		case <-ctx.Done():
-			return sandboxer.Reachability{}, errors.Join(ended(ctx, "sandbox "+b.name+" on host "+b.conn.String()), fmt.Errorf("it still waits for: %s", last))
+			return sandboxer.Reachability{}, errors.Join(ended(ctx, "sandbox "+b.name+" on host "+b.conn.String()), fmt.Errorf("it still waits for: %s", strings.Join(pending, ", ")))
 		case <-time.After(wait):
 		}
 		wait = min(wait*3/2, pollLast)
