@@ -127,7 +127,12 @@ func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxe
 			if !ok { // the channel ended
 				return result, s.lost()
 			}
-			s.complete(ctx, out, errs, ended)
+			if err := s.complete(ctx, out, errs, ended); errors.Is(err, errNoSession) {
+				return result, s.lost()
+			} else if err != nil {
+				s.close(false)
+				return result, sandboxer.Mark(codeOf(ctx), fmt.Errorf("command on %s: it ended, but not all of its output came: %w", s.h, err))
+			}
 			s.k.remove(ctx, s.token)
 			s.close(false)
 			if !s.begun.Load() {
@@ -159,26 +164,52 @@ func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxe
 	}
 }
 
-// complete waits until all output of a command that exited has come.
-func (s *session) complete(ctx context.Context, out, errs *stream, ended <-chan struct{}) {
+// complete waits until all output of a command that exited has come. Where something in the background holds the pipes
+// that is when nothing came for a while, and sshd has answered since: a network may be silent for longer.
+func (s *session) complete(ctx context.Context, out, errs *stream, ended <-chan struct{}) error {
 	tick := time.NewTicker(quiet / 4)
 	defer tick.Stop()
-	start := out.count.Load() + errs.count.Load()
+	taken := func() int64 { return out.count.Load() + errs.count.Load() }
+	start := taken()
 	last, since := start, time.Now()
+	var asked, answered chan struct{} // of the question under way; answered is nil when its answer says nothing
 	for {
 		select {
 		case <-ended:
-			return
+			if s.cut() {
+				return errNoSession
+			}
+			return nil
 		case <-ctx.Done():
-			return
+			return context.Cause(ctx)
+		case <-answered:
+			if taken() == last {
+				return nil
+			}
+			answered = nil
 		case <-tick.C:
 		}
-		n := out.count.Load() + errs.count.Load()
-		if n != last || out.busy.Load() || errs.busy.Load() {
-			last, since = n, time.Now()
+		if n := taken(); n != last || out.busy.Load() || errs.busy.Load() {
+			last, since, answered = n, time.Now(), nil
 		}
-		if n-start > maxAfter || time.Since(since) >= quiet {
-			return
+		if last-start > maxAfter {
+			return nil
+		}
+		select {
+		case <-asked:
+			asked = nil
+		default:
+		}
+		if asked == nil && answered == nil && time.Since(since) >= quiet {
+			question, answer := make(chan struct{}), make(chan struct{})
+			asked, answered = question, answer
+			s.h.p.spawn(func() {
+				defer close(question)
+				// It is refused, and that is an answer. Without one the streams end as well.
+				if _, err := s.ch.SendRequest("keepalive@openssh.com", true, nil); err == nil {
+					close(answer)
+				}
+			})
 		}
 	}
 }

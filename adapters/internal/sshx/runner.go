@@ -181,7 +181,7 @@ func (h *host) newRunner(ctx context.Context, t *transport, number int) (*runner
 	if err != nil {
 		return nil, err
 	}
-	r := &runner{s: s, out: make(chan []byte, 1), gone: make(chan struct{})}
+	r := &runner{s: s, out: make(chan outgoing, 1), gone: make(chan struct{})}
 	up := make(chan struct{})
 	h.p.spawn(func() { r.read(up) })
 	h.p.spawn(r.write)

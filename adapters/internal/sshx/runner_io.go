@@ -31,7 +31,7 @@ const (
 // runner is a process on the host that runs one command after the other, each as if in a session of its own.
 type runner struct {
 	s     *session
-	out   chan []byte   // requests
+	out   chan outgoing // requests
 	gone  chan struct{} // closed when nothing more is to be done with it
 	once  sync.Once
 	n     int        // commands so far; whoever has the runner counts
@@ -41,6 +41,11 @@ type runner struct {
 	mu   sync.Mutex
 	call *runnerCall
 	err  error // it is of no use any more
+}
+
+type outgoing struct {
+	frame []byte
+	sent  chan struct{} // closed when it was written
 }
 
 // runnerCall is a command under way.
@@ -97,10 +102,17 @@ func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest) (result san
 	}
 	r.call = c
 	r.mu.Unlock()
-	r.out <- r.request(token, req)
+	request := outgoing{r.request(token, req), make(chan struct{})}
+	r.out <- request
 	if req.Stdin != nil {
 		// Not waited for by anyone: a Read that blocks must not keep the command from ending.
-		go r.input(c, req.Stdin)
+		go func() {
+			select {
+			case <-request.sent:
+				r.input(c, req.Stdin)
+			case <-c.done:
+			}
+		}()
 	}
 	abort := func(code sandboxer.Code, err error) (sandboxer.ExecResult, bool, error) {
 		if !r.kill(c, token) {
@@ -214,8 +226,9 @@ func (r *runner) write() {
 		select {
 		case request := <-r.out:
 			r.wmu.Lock()
-			_, err := r.s.ch.Write(request)
+			_, err := r.s.ch.Write(request.frame)
 			r.wmu.Unlock()
+			close(request.sent)
 			if err != nil { // not all of it was sent, so nothing is begun
 				r.mu.Lock()
 				if r.call != nil {

@@ -2,7 +2,9 @@ package sshx
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +21,7 @@ type session struct {
 	token string
 	ch    ssh.Channel
 	exit  chan exitStatus // gets the end of the command; closed with the channel
+	over  chan struct{}   // closed with the channel
 	begun atomic.Bool     // its mark was seen
 }
 
@@ -78,7 +81,7 @@ func (h *host) begin(ctx context.Context, tty *sandboxer.TTY, token, line string
 
 // launch gives a new channel the line to evaluate.
 func (h *host) launch(ctx context.Context, t *transport, ch ssh.Channel, requests <-chan *ssh.Request, tty *sandboxer.TTY, token, line string, direct bool) (*session, error) {
-	s := &session{h: h, t: t, token: token, ch: ch, exit: make(chan exitStatus, 1)}
+	s := &session{h: h, t: t, token: token, ch: ch, exit: make(chan exitStatus, 1), over: make(chan struct{})}
 	if !h.p.spawn(func() { s.requests(requests) }) {
 		_ = ch.Close()
 		return nil, errClosed
@@ -140,7 +143,22 @@ func (s *session) requests(in <-chan *ssh.Request) {
 		}
 	}
 	close(s.exit)
+	close(s.over)
 	s.h.release(s.t)
+}
+
+// cut reports whether the channel ended because the connection did. sshd tells a command's end before it sends what is left
+// of its output, and to readers both ends look alike; but a channel that the server closed takes no request any more.
+func (s *session) cut() bool {
+	limit := time.NewTimer(quiet)
+	defer limit.Stop()
+	select {
+	case <-s.over:
+	case <-limit.C: // only the streams ended
+		return false
+	}
+	_, err := s.ch.SendRequest("keepalive@openssh.com", false, nil)
+	return !errors.Is(err, io.EOF)
 }
 
 func (s *session) ended(e exitStatus) {
