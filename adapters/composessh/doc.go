@@ -71,7 +71,8 @@
 // # What differs from a machine of one's own
 //
 // Commands run in the container of a service as its user, through a shell called sh of its image; terminals need stty there.
-// Copies into the workspace and named volumes keep nanosecond times and belong to that user; paths elsewhere in the image
+// The workspace belongs to the user of the main service. Copies into it and into named volumes keep nanosecond times and
+// belong to that user; paths elsewhere in the image
 // are copied by its own tar. Dial reaches the stack's network ("localhost" is the main service, other services by name);
 // a server that listens on a container's loopback interface only is reached through a container of the moment, which needs
 // perl or python3 on the host. A snapshot holds the workspace, the named volumes and the Compose file, taken while the
