@@ -11,10 +11,12 @@ import (
 // tells a signal from an exit code above 128, but in bash, which prints none here. It lingers for two seconds, so that what
 // is under way arrives.
 //
-// $1 is the nonce, the rest is the command. File descriptors 3 and 4 are its outputs, kept from the shell's message.
+// $1 is the nonce, the rest is the command. File descriptors 3 and 4 are its outputs, kept from the shell's message. Where
+// the inner shell was killed it has no status to tell, and says nothing: an empty one would count as 0.
 const wrapper = `n=$1; shift
 { r=$( exec 2>&1; ( exec 2>&3 3>&- >&4 4>&-; exec "$@" ); echo "<$?>" ); } 3>&2 4>&1
 c=${r#*<}; c=${c%%>*}; s=0
+case $c in ''|*[!0-9]*) exit 70;; esac
 if [ "$r" != "<$c>" ] || [ -n "$BASH_VERSION" ]; then s=1; fi
 printf '\036%s:%d:%d;' "$n" "$c" "$s"
 if [ -z "$SANDBOXER_TTY" ]; then printf '\036%s:%d:%d;' "$n" "$c" "$s" >&2; fi
