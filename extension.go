@@ -141,6 +141,7 @@ const (
 	OpImportSnapshot Op = "import-snapshot"
 	OpEstimateCost   Op = "estimate-cost"
 	OpMeterActual    Op = "meter-actual"
+	OpSnapshotCost   Op = "snapshot-cost"
 	OpInspect        Op = "inspect"
 	OpExtend         Op = "extend"
 	OpPause          Op = "pause"

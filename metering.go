@@ -19,6 +19,14 @@ type Meterer interface {
 	MeterActual(ctx context.Context, t Target) (MeterReading, error)
 }
 
+// SnapshotPricer prices stored snapshots, for an extension that is a Meterer and a Snapshotter. Where such an extension is
+// none, how long it kept how much is recorded without a price.
+type SnapshotPricer interface {
+	// SnapshotCost prices keeping s between two instants. It asks no backend, and parts of a time cost together what the
+	// whole costs, but for rounding.
+	SnapshotCost(ctx context.Context, s Snapshot, from, to time.Time) ([]MeterLine, error)
+}
+
 // Money is an exact amount: integer billionths of an ISO 4217 currency, at most about nine billion units. The zero Money
 // is nothing in no currency and adds to any. Money compares with ==.
 type Money struct {
@@ -244,4 +252,6 @@ type MeterReading struct {
 	Lines []MeterLine `json:"lines,omitempty"`
 	Total Money       `json:"total"`
 	Final bool        `json:"final,omitempty"` // nothing will be added
+	// Estimated: the backend did not say; it was worked out from time and prices, and may be more than it was.
+	Estimated bool `json:"estimated,omitempty"`
 }

@@ -310,7 +310,7 @@ type SandboxStatus struct {
 	ReadyAt      time.Time         `json:"ready_at,omitzero"`
 	ExpiresAt    time.Time         `json:"expires_at,omitzero"`
 	EndedAt      time.Time         `json:"ended_at,omitzero"`
-	Attempts     []Attempt         `json:"attempts,omitempty"` // every place that was tried, in order
+	Attempts     []Attempt         `json:"attempts,omitempty"` // the places that were tried, in order; the latest 100
 	Quote        *MeterQuote       `json:"quote,omitempty"`
 	Cleanup      *CleanupReport    `json:"cleanup,omitempty"`
 	Tries        int               `json:"tries,omitempty"` // of an unfinished teardown

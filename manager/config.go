@@ -33,14 +33,18 @@ type Config struct {
 	Owner  string
 	Logger *slog.Logger // Defaults to discarding
 
-	DefaultTTL      time.Duration // where neither request nor profile says. Defaults to 1 h; NoTTL: none
-	ReadyTimeout    time.Duration // where the profile does not say. Defaults to 5 min
-	TeardownTimeout time.Duration // for one removal, also under a dead context. Defaults to 1 min
-	RecoverTimeout  time.Duration // how long New waits for what a crash left. Defaults to 30 s
-	ReapInterval    time.Duration // between reaps in the background. Defaults to 5 min; negative: none
-	ReapGrace       time.Duration // what is younger, and ten minutes of clock skew, is no orphan yet. Defaults to 5 min
-	Keep            time.Duration // how long records of ended sandboxes are kept. Defaults to 7 days
-	Retries         int           // of a create that the backend refused for now. Defaults to 3; negative: none
+	DefaultTTL   time.Duration // where neither request nor profile says. Defaults to 1 h; NoTTL: none
+	ReadyTimeout time.Duration // where the profile does not say. Defaults to 5 min
+	// CallTimeout is for one short call: a Preflight, a price, who pays, a look at a sandbox, an Extend, a Dial. Defaults to
+	// 1 min. Commands, copies and snapshots take as long as their caller waits.
+	CallTimeout      time.Duration
+	ProvisionTimeout time.Duration // for one Provision, Restore, Pause or Resume. Defaults to 30 min
+	TeardownTimeout  time.Duration // for one removal, also under a dead context. Defaults to 1 min
+	RecoverTimeout   time.Duration // how long New waits for what a crash left. Defaults to 30 s
+	ReapInterval     time.Duration // between reaps in the background. Defaults to 5 min; negative: none
+	ReapGrace        time.Duration // what is younger, and ten minutes of clock skew, is no orphan yet. Defaults to 5 min
+	Keep             time.Duration // how long records of ended sandboxes are kept. Defaults to 7 days
+	Retries          int           // of a create that the backend refused for now. Defaults to 3; negative: none
 }
 
 // maxHostID is how long the ID of a host may be: it is part of labels, tags and keys.
@@ -68,6 +72,8 @@ func (c Config) withDefaults() Config {
 	}{
 		{&c.DefaultTTL, time.Hour},
 		{&c.ReadyTimeout, 5 * time.Minute},
+		{&c.CallTimeout, time.Minute},
+		{&c.ProvisionTimeout, 30 * time.Minute},
 		{&c.TeardownTimeout, time.Minute},
 		{&c.RecoverTimeout, 30 * time.Second},
 		{&c.ReapInterval, 5 * time.Minute},
@@ -113,7 +119,7 @@ func (c Config) validate() error {
 		seen[h.ID] = true
 	}
 	for name, d := range map[string]time.Duration{
-		"ReadyTimeout": c.ReadyTimeout, "TeardownTimeout": c.TeardownTimeout, "RecoverTimeout": c.RecoverTimeout,
+		"ReadyTimeout": c.ReadyTimeout, "CallTimeout": c.CallTimeout, "ProvisionTimeout": c.ProvisionTimeout, "TeardownTimeout": c.TeardownTimeout, "RecoverTimeout": c.RecoverTimeout,
 		"ReapGrace": c.ReapGrace, "Keep": c.Keep,
 	} {
 		if d < 0 {

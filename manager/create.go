@@ -53,6 +53,9 @@ func (m *Manager) createOrJoin(ctx context.Context, req sandboxer.CreateRequest)
 	if err != nil {
 		return nil, err
 	}
+	if req.ID, err = m.namedByInput(req); err != nil {
+		return nil, err
+	}
 	q.Inputs, q.Labels = maps.Clone(q.Inputs), maps.Clone(q.Labels)
 	id, minted := req.ID, req.ID == ""
 	if minted {
@@ -110,7 +113,7 @@ func (m *Manager) join(ctx context.Context, id sandboxer.ID, q asked, minted boo
 	m.work.Add(1)
 	go func() {
 		defer m.work.Done()
-		f.sb, f.err = m.create(fctx, f, id, q, minted)
+		f.sb, f.err = m.create(fctx, f, id, minted)
 		m.mu.Lock()
 		delete(m.flights, id)
 		if !f.owns {
@@ -151,11 +154,11 @@ func otherRequest(id sandboxer.ID) error {
 }
 
 // create is the life of a sandbox up to ready.
-func (m *Manager) create(ctx context.Context, f *flight, id sandboxer.ID, q asked, minted bool) (*Sandbox, error) {
+func (m *Manager) create(ctx context.Context, f *flight, id sandboxer.ID, minted bool) (*Sandbox, error) {
 	for tries := 0; ; tries++ {
-		r := &record{ID: id, Asked: q}
+		r := &record{ID: id, Asked: f.asked}
 		if !minted {
-			found, sb, err := m.existing(ctx, id, q)
+			found, sb, err := m.existing(ctx, id, &f.asked)
 			if sb != nil || err != nil {
 				return sb, err
 			}
@@ -178,7 +181,7 @@ func (m *Manager) create(ctx context.Context, f *flight, id sandboxer.ID, q aske
 var errRaced = sandboxer.Refused(sandboxer.Aborted, errors.New("another process works on this sandbox; try again"))
 
 // existing looks whether id was used before: a sandbox or an error ends the create; a record is one to go on from.
-func (m *Manager) existing(ctx context.Context, id sandboxer.ID, q asked) (*record, *Sandbox, error) {
+func (m *Manager) existing(ctx context.Context, id sandboxer.ID, q *asked) (*record, *Sandbox, error) {
 	r, err := m.load(ctx, id)
 	if errors.Is(err, sandboxer.NotFound) {
 		return nil, nil, nil
@@ -186,7 +189,7 @@ func (m *Manager) existing(ctx context.Context, id sandboxer.ID, q asked) (*reco
 	if err != nil {
 		return nil, nil, err
 	}
-	if !r.Asked.same(&q) {
+	if !r.Asked.same(q) {
 		return nil, nil, wrap("create", r, otherRequest(id))
 	}
 	switch r.State {

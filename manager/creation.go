@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -86,7 +85,7 @@ func (c *creation) more() bool {
 // skipped notes a place where nothing was begun.
 func (c *creation) skipped(profile, extension, host string, err error) {
 	at := now()
-	c.r.Attempts = append(c.r.Attempts, attempt{Attempt: sandboxer.Attempt{
+	c.r.remember(attempt{Attempt: sandboxer.Attempt{
 		Profile: profile, Extension: extension, Host: host, StartedAt: at, EndedAt: at,
 		Code: sandboxer.CodeOf(err), Reason: err.Error(),
 	}})
@@ -151,7 +150,7 @@ func (c *creation) attempt(ctx context.Context, s *stop, h sandboxer.Host, last 
 			N: n, Name: sandboxer.HandleRef{ID: c.r.ID, Attempt: n}.Name(), Profile: s.profile.ID,
 			Extension: s.ext.id, Host: h.ID, Payer: s.payer, StartedAt: now(),
 		},
-		Recipe: c.recipe(s), Place: h.ID,
+		Recipe: c.m.recipes.recipe(s, s == c.first && len(c.r.Asked.Inputs) == 0), Place: h.ID,
 	}
 	var expires time.Time
 	if s.profile.TTL > 0 {
@@ -159,8 +158,7 @@ func (c *creation) attempt(ctx context.Context, s *stop, h sandboxer.Host, last 
 		a.Deadline = expires.Add(margin)
 	}
 	before := *c.r
-	c.r.Attempts = append(slices.Clip(c.r.Attempts), a)
-	t := &try{c: c, s: s, host: h, a: &c.r.Attempts[len(c.r.Attempts)-1], last: last}
+	t := &try{c: c, s: s, host: h, a: c.r.remember(a), last: last}
 	if err := t.preflight(ctx); err != nil {
 		c.r.Attempts = before.Attempts
 		c.skipped(s.profile.ID, s.ext.id, h.ID, err)
@@ -188,30 +186,6 @@ func (c *creation) attempt(ctx context.Context, s *stop, h sandboxer.Host, last 
 	c.own()
 	return t.run(ctx)
 }
-
-// recipe is what an attempt at s keeps of its profile. Of a profile that is used as it stands it is made once.
-func (c *creation) recipe(s *stop) *recipe {
-	type variant struct {
-		id  string
-		ttl time.Duration
-	}
-	plain := s == c.first && len(c.r.Asked.Inputs) == 0
-	key := variant{s.profile.ID, s.profile.TTL}
-	if plain {
-		if known, ok := c.m.recipes.Load(key); ok {
-			return known.(*recipe)
-		}
-	}
-	p := &recipe{Profile: s.profile}
-	p.Burst, p.Requires = nil, nil // decided by now
-	if _, err := once(&p.text, &p.Profile); err == nil && plain && c.m.recipeCount.Add(1) <= maxRecipes {
-		c.m.recipes.Store(key, p)
-	}
-	return p
-}
-
-// maxRecipes bounds what is remembered: times to live are the callers' to choose.
-const maxRecipes = 1000
 
 // notOpened explains why the intent could not be stored.
 func (c *creation) notOpened(s *stop, h sandboxer.Host, err error) error {
@@ -244,7 +218,7 @@ func (c *creation) number(ctx context.Context) ([]store.Mutation, int, error) {
 			if err != nil {
 				return nil, 0, err
 			}
-			if slices.ContainsFunc(other.Attempts, func(a attempt) bool { return a.N == k }) {
+			if other.had(k) {
 				return nil, 0, sandboxer.Refused(sandboxer.AlreadyExists, fmt.Errorf("the ID %s is the name of the attempt %d of sandbox %s; use another", c.r.ID, k, base))
 			}
 		}
@@ -273,9 +247,17 @@ func attemptName(id sandboxer.ID) (base sandboxer.ID, n int, ok bool) {
 	if i <= 0 {
 		return "", 0, false
 	}
-	digits := string(id[i+1:])
-	n, err := strconv.Atoi(digits)
-	if err != nil || n < 2 || n > 999 || strconv.Itoa(n) != digits || id[:i].Validate() != nil {
+	digits := id[i+1:]
+	if len(digits) < 1 || len(digits) > 3 || digits[0] == '0' {
+		return "", 0, false // among them all of NewID, at once
+	}
+	for _, c := range []byte(digits) {
+		if c < '0' || c > '9' {
+			return "", 0, false
+		}
+		n = 10*n + int(c-'0')
+	}
+	if n < 2 || id[:i].Validate() != nil {
 		return "", 0, false
 	}
 	return id[:i], n, true

@@ -33,7 +33,11 @@ func (m *Manager) payer(ctx context.Context, x *extension, c sandboxer.Consumer)
 	if len(x.pays) == 0 {
 		return sandboxer.Payer{}, nil
 	}
-	p, err := m.cfg.Secrets.Payer(ctx, x.pays[0], c)
+	var p sandboxer.Payer
+	err := within(ctx, "who pays at "+x.id, m.cfg.CallTimeout, "CallTimeout", func(ctx context.Context) (err error) {
+		p, err = m.cfg.Secrets.Payer(ctx, x.pays[0], c)
+		return err
+	})
 	if err != nil {
 		return p, sandboxer.Refused(codeOr(err, sandboxer.Unauthenticated), fmt.Errorf("no credential for %s: %w", x.id, err))
 	}

@@ -176,28 +176,38 @@ func joinCaps(caps []sandboxer.Capability) string {
 	return strings.Join(s, ", ")
 }
 
-// call makes one call of an extension, through the interceptors.
+// call makes one call of an extension, through the interceptors. What they wait for is not counted into its limit.
 func (m *Manager) call(ctx context.Context, c sandboxer.Call, f func(context.Context) error) error {
-	crash.Point("call/" + string(c.Op) + "/before")
-	next := f
-	for _, icept := range slices.Backward(m.cfg.Interceptors) {
-		inner := next
-		next = func(ctx context.Context) error { return icept(ctx, c, inner) }
+	f = m.limit(c.Op, f)
+	if len(m.cfg.Interceptors) > 0 {
+		f = m.intercepted(c, f)
 	}
-	if !m.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
-		err := next(ctx)
-		crash.Point("call/" + string(c.Op) + "/after")
+	debug := m.cfg.Logger.Enabled(ctx, slog.LevelDebug)
+	var begun time.Time
+	if debug {
+		begun = time.Now()
+	}
+	crash.Point("call", string(c.Op), "before")
+	err := f(ctx)
+	crash.Point("call", string(c.Op), "after")
+	if !debug {
 		return err
 	}
-	begun := time.Now()
-	err := next(ctx)
-	crash.Point("call/" + string(c.Op) + "/after")
 	attrs := []any{"op", c.Op, "extension", c.Extension, "host", c.Host, "sandbox", c.ID, "attempt", c.Attempt, "consumer", c.Consumer.ID, "took", time.Since(begun)}
 	if err != nil {
 		attrs = append(attrs, "code", sandboxer.CodeOf(err), "error", err)
 	}
 	m.cfg.Logger.DebugContext(ctx, "call", attrs...)
 	return err
+}
+
+// intercepted wraps f in the interceptors, the first outermost.
+func (m *Manager) intercepted(c sandboxer.Call, f func(context.Context) error) func(context.Context) error {
+	for _, icept := range slices.Backward(m.cfg.Interceptors) {
+		inner := f
+		f = func(ctx context.Context) error { return icept(ctx, c, inner) }
+	}
+	return f
 }
 
 func callOf(op sandboxer.Op, r *record, a *attempt) sandboxer.Call {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
-	"github.com/sand-boxer/sandboxer/manager/store"
 )
 
 // exclusively loads the sandbox and runs f while nobody else changes it.
@@ -76,6 +75,9 @@ func (s *Sandbox) Resume(ctx context.Context) error {
 			reach, err = p.Resume(ctx, on.target)
 			return err
 		})
+		if err == nil {
+			err = checkReach(on.x.id, &reach)
+		}
 		if err != nil {
 			return s.m.lookAgain(ctx, on, err)
 		}
@@ -249,7 +251,8 @@ func (m *Manager) teardown(ctx context.Context, id sandboxer.ID, cause error) (r
 // Abandon ends the record of a sandbox that cannot be torn down, on an operator's word: its backend is gone for good, or
 // somebody removed it by hand. What may still exist is not looked after any more; the record keeps the reason. Only for
 // sandboxes that are orphaned or being torn down; FailedPrecondition otherwise. It ends as gone, so that no create under its
-// ID makes a second resource beside one that may still exist. What it costs from then on is in no meter record.
+// ID makes a second resource beside one that may still exist. What it has cost until then is in its meter record, as an
+// estimate where nobody can be asked; what it costs from then on is in none.
 func (m *Manager) Abandon(ctx context.Context, id sandboxer.ID, reason string) error {
 	if reason == "" {
 		return wrap("abandon", &record{ID: id}, sandboxer.Refused(sandboxer.InvalidArgument, errors.New("say why: the record keeps it")))
@@ -263,9 +266,11 @@ func (m *Manager) Abandon(ctx context.Context, id sandboxer.ID, reason string) e
 		r.Cause = fmt.Sprintf("abandoned after %d failed removals (%s): %s", r.Tries, r.Reason, reason)
 		r.CauseCode, r.Abandoned = sandboxer.Unknown, true
 		r.NextTry = time.Time{}
-		var muts []store.Mutation
-		muts = append(muts, releasePlace(a)...)
-		return m.finish(ctx, r, a, muts)
+		bill, err := m.bill(r, a, m.lastWord(ctx, r, a))
+		if err != nil {
+			return err
+		}
+		return m.finish(ctx, r, a, append(releasePlace(a), bill...))
 	})
 }
 

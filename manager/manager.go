@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
@@ -34,8 +33,7 @@ type Manager struct {
 	looks    map[look]bool
 	doomed   map[string]doom
 
-	recipes     sync.Map // of profiles as they stand, see creation.recipe
-	recipeCount atomic.Int64
+	recipes recall
 
 	release func() // gives the store free
 

@@ -109,7 +109,7 @@ func (m *Manager) check(ctx context.Context, p sandboxer.Profile, q asked, snap 
 		}
 		s.pin = snap.Snap.Host // "" where there are no hosts
 	}
-	if s.quote, err = m.quote(ctx, x, p); err != nil {
+	if s.quote, err = m.quote(ctx, x, &s.profile); err != nil {
 		return nil, err
 	}
 	if q.MaxCost != nil {
@@ -140,7 +140,7 @@ func (m *Manager) lifetime(q asked, p sandboxer.Profile) time.Duration {
 }
 
 // quote prices p over its lifetime, or over an hour where it has none; nil where nobody bills.
-func (m *Manager) quote(ctx context.Context, x *extension, p sandboxer.Profile) (*estimate, error) {
+func (m *Manager) quote(ctx context.Context, x *extension, p *sandboxer.Profile) (*estimate, error) {
 	meter, ok := sandboxer.As[sandboxer.Meterer](x.ext)
 	if !ok {
 		return nil, nil
@@ -149,15 +149,15 @@ func (m *Manager) quote(ctx context.Context, x *extension, p sandboxer.Profile) 
 	if d <= 0 {
 		d = time.Hour
 	}
-	var q estimate
+	var q sandboxer.MeterQuote
 	err := m.call(ctx, sandboxer.Call{Op: sandboxer.OpEstimateCost, Extension: x.id, Profile: p.ID}, func(ctx context.Context) (err error) {
-		q.MeterQuote, err = meter.EstimateCost(ctx, p, d)
+		q, err = meter.EstimateCost(ctx, *p, d)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("the cost of %s cannot be estimated: %w", p.ID, err)
 	}
-	return &q, nil
+	return m.recipes.quote(x.id, p, q), nil
 }
 
 func affordable(q *estimate, most sandboxer.Money, who string) error {
@@ -236,6 +236,7 @@ func (m *Manager) quotesAt(ctx context.Context, s *stop, q asked) ([]Quote, erro
 		e := Quote{Profile: s.profile.ID, Extension: s.ext.id, Host: h.ID}
 		if s.quote != nil {
 			e.MeterQuote = s.quote.MeterQuote
+			e.Lines = slices.Clone(e.Lines) // the caller's own
 		}
 		if q.MaxCost != nil {
 			if err := affordable(s.quote, *q.MaxCost, "CreateRequest.MaxCost"); err != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -71,9 +70,10 @@ type asked struct {
 
 // freeze encodes a once and for all: several callers compare with it at the same time.
 func (a asked) freeze() (asked, error) {
-	text, err := json.Marshal(&a)
-	a.text = text
-	return a, err
+	o := object{b: make([]byte, 0, 256)}
+	a.write(&o)
+	a.text = o.b
+	return a, o.err
 }
 
 func (a *asked) same(b *asked) bool { return bytes.Equal(a.text, b.text) }

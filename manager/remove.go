@@ -42,6 +42,9 @@ func (m *Manager) remove(ctx context.Context, r *record, a *attempt, cause error
 		return nil, m.orphan(ctx, r, err)
 	}
 	r.Tries, r.NextTry = 0, time.Time{}
+	if reading == nil && (a.Handle.HasState() || len(rep.Removed) > 0) {
+		reading = m.estimated(ctx, r, a, now()) // it was there, and its backend has forgotten it
+	}
 	bill, err := m.bill(r, a, reading)
 	if err != nil {
 		return nil, m.orphan(ctx, r, err)
@@ -54,8 +57,8 @@ const clockSkew = 10 * time.Minute
 
 // deadlinePassed reports whether the backend has, by its own word, ended the sandbox by itself.
 func (m *Manager) deadlinePassed(r *record) bool {
-	return r.Reach != nil && !r.Reach.ExpiresAt.IsZero() && !r.Undying &&
-		now().After(r.Reach.ExpiresAt.Add(clockSkew))
+	end := m.ownEnd(r)
+	return !end.IsZero() && now().After(end.Add(clockSkew))
 }
 
 // orphan stores that a removal failed and when it is tried again.
@@ -110,8 +113,9 @@ func (m *Manager) tearDown(ctx context.Context, r *record, a *attempt) (sandboxe
 	if err != nil {
 		return rep, nil, fmt.Errorf("it is removed, but what it cost cannot be read: %w", err)
 	}
-	if reading == nil { // the backend forgets what is gone
+	if reading == nil && before != nil { // the backend forgets what is gone
 		reading = before
+		reading.Estimated = true // what came behind it is missing
 	}
 	return rep, reading, nil
 }
@@ -170,7 +174,7 @@ func (m *Manager) bill(r *record, a *attempt, reading *sandboxer.MeterReading) (
 	out, err := metering.Outbox(metering.Record{
 		Key: key, Sandbox: a.id(r), Attempt: a.N, Profile: a.Profile, Extension: a.Extension, Host: a.Host,
 		Consumer: r.Asked.Consumer, Payer: a.Payer, From: reading.From, To: reading.To,
-		Lines: reading.Lines, Total: reading.Total, Final: true,
+		Lines: reading.Lines, Total: reading.Total, Final: true, Estimated: reading.Estimated,
 	})
 	if err != nil {
 		return nil, err

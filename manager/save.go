@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
@@ -22,9 +23,16 @@ type standing struct {
 // not known is worse than one that takes a moment longer. When it fails, what then stands in the store is looked at later.
 func (m *Manager) save(ctx context.Context, point string, r *record, extra ...store.Mutation) error {
 	r.V = recordVersion
-	body, err := r.encode()
+	r.bound()
+	buf := bodies.Get().(*[]byte)
+	body, err := r.encode((*buf)[:0])
 	if err != nil {
 		return sandboxer.Mark(sandboxer.Internal, fmt.Errorf("the record of %s does not encode: %w", r.ID, err))
+	}
+	if r.State == sandboxer.StateProvisioning && point != "checkpoint" {
+		if err := fits(body); err != nil {
+			return err
+		}
 	}
 	put := store.Mutation{Do: store.Put, Key: sandboxKey(r.ID), Tags: r.tags(), Body: body}
 	if err := m.put(ctx, point, &r.standing, put, extra...); err != nil {
@@ -32,6 +40,10 @@ func (m *Manager) save(ctx context.Context, point string, r *record, extra ...st
 			m.lookLater(jobRetry, string(r.ID))
 		}
 		return err
+	}
+	if cap(body) <= maxPooledBody {
+		*buf = body
+		bodies.Put(buf) // a Store keeps nothing of what it was given
 	}
 	if r.State == sandboxer.StateTearingDown || r.ended() {
 		m.forgetDoom(string(r.ID))
@@ -43,6 +55,12 @@ func (m *Manager) save(ctx context.Context, point string, r *record, extra ...st
 	m.arm(r)
 	return nil
 }
+
+// bodies are buffers for records on their way into the store. What failed to be stored is not put back: it is compared with
+// what stands there.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
+const maxPooledBody = 64 << 10
 
 // put commits the next state of a record. Where it conflicts with an earlier state whose commit seemed to fail, that one
 // was applied after all, and the next follows it.
@@ -97,9 +115,9 @@ func isUnsure(err error) bool {
 // applied, and the Rev that it replaces that nothing was.
 func (m *Manager) commit(ctx context.Context, point string, put store.Mutation, extra ...store.Mutation) (int64, error) {
 	ctx = context.WithoutCancel(ctx)
-	crash.Point("commit/" + point + "/before")
+	crash.Point("commit", point, "before")
 	rev, err := m.cfg.Store.Commit(ctx, append(append(make([]store.Mutation, 0, 1+len(extra)), put), extra...)...)
-	crash.Point("commit/" + point + "/after")
+	crash.Point("commit", point, "after")
 	if err == nil {
 		return rev, nil
 	}

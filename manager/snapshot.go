@@ -104,6 +104,9 @@ func (m *Manager) keepSnapshot(ctx context.Context, r *snapshotRecord, got sandb
 	if got.ID != r.Snap.ID {
 		return sandboxer.Mark(sandboxer.Internal, fmt.Errorf("%s returned a snapshot called %q instead of %q", r.Snap.Extension, got.ID, r.Snap.ID))
 	}
+	if size := len(got.State) + len(got.Kind) + len(got.Digest); size > maxState {
+		return sandboxer.Mark(sandboxer.Internal, fmt.Errorf("%s returned a snapshot whose state has %d bytes; at most %d are kept", r.Snap.Extension, size, maxState))
+	}
 	before := r.Snap
 	r.Snap.Status, r.Snap.Kind, r.Snap.SizeBytes = sandboxer.SnapshotReady, got.Kind, got.SizeBytes
 	r.Snap.Digest, r.Snap.State = got.Digest, got.State
@@ -151,7 +154,7 @@ func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 	}
 	r.Tries++
 	r.NextTry = now().Add(max(retryBase+jittered(retryBase<<min(r.Tries, 20), retryMost), sandboxer.RetryAfterOf(err)))
-	r.Reason = fmt.Sprintf("deletion failed %d times, and is tried again: %v", r.Tries, err)
+	r.Reason = clip(fmt.Sprintf("deletion failed %d times, and is tried again: %v", r.Tries, err), maxReason)
 	return errors.Join(err, m.saveSnapshot(ctx, "snapshot-orphan", r))
 }
 

@@ -33,10 +33,14 @@ func (a *attempt) id(r *record) sandboxer.ID {
 // stamp adds who owns something and on whose behalf it exists.
 func (m *Manager) stamp(labels map[string]string, c sandboxer.Consumer) {
 	labels[sandboxer.LabelOwner] = m.owner
-	for k, v := range map[string]string{sandboxer.LabelConsumer: c.ID, sandboxer.LabelTenant: c.Tenant, sandboxer.LabelRun: c.Run} {
-		if v != "" {
-			labels[k] = v
-		}
+	if c.ID != "" {
+		labels[sandboxer.LabelConsumer] = c.ID
+	}
+	if c.Tenant != "" {
+		labels[sandboxer.LabelTenant] = c.Tenant
+	}
+	if c.Run != "" {
+		labels[sandboxer.LabelRun] = c.Run
 	}
 }
 
@@ -64,7 +68,7 @@ func (m *Manager) target(r *record, a *attempt, h sandboxer.Host, keys *keyWatch
 	}
 }
 
-func (m *Manager) readyTimeout(p sandboxer.Profile) time.Duration {
+func (m *Manager) readyTimeout(p *sandboxer.Profile) time.Duration {
 	if p.ReadyTimeout > 0 {
 		return p.ReadyTimeout
 	}

@@ -19,6 +19,7 @@ type try struct {
 	a    *attempt
 	last bool // no other place is left to try
 	keys *keyWatch
+	req  *sandboxer.ProvisionRequest // what Preflight saw, for the first Provision
 
 	mu   sync.Mutex // guards the record against a Checkpoint that comes late
 	over bool       // Provision returned
@@ -32,8 +33,8 @@ func (t *try) preflight(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	req := t.c.m.provisionRequest(t.c.r, t.a, t.host)
-	err := t.c.m.call(ctx, callOf(sandboxer.OpPreflight, t.c.r, t.a), func(ctx context.Context) error { return pre.Preflight(ctx, req) })
+	t.req = t.c.m.provisionRequest(t.c.r, t.a, t.host)
+	err := t.c.m.call(ctx, callOf(sandboxer.OpPreflight, t.c.r, t.a), func(ctx context.Context) error { return pre.Preflight(ctx, t.req) })
 	if err == nil {
 		return nil
 	}
@@ -122,7 +123,10 @@ func (t *try) provision(ctx context.Context) (h sandboxer.Handle, clean bool, er
 }
 
 func (t *try) ask(ctx context.Context) (h sandboxer.Handle, err error) {
-	req := t.c.m.provisionRequest(t.c.r, t.a, t.host)
+	req := t.req
+	if t.req = nil; req == nil {
+		req = t.c.m.provisionRequest(t.c.r, t.a, t.host)
+	}
 	req.Checkpoint = t.checkpoint
 	if t.s.snap == nil {
 		err = t.c.m.call(ctx, callOf(sandboxer.OpProvision, t.c.r, t.a), func(ctx context.Context) (err error) {
@@ -146,6 +150,9 @@ func (t *try) checkHandle(h sandboxer.Handle) error {
 	want := sandboxer.HandleRef{ID: t.c.r.ID, Attempt: t.a.N, Extension: t.a.Extension, Host: t.a.Host}
 	if h.Ref() != want || !h.HasState() {
 		return sandboxer.Mark(sandboxer.Internal, fmt.Errorf("%s returned a handle of %+v instead of one with state of %+v; its adapter must use ProvisionRequest.Handle", t.a.Extension, h.Ref(), want))
+	}
+	if err := checkState(h); err != nil {
+		return sandboxer.Mark(sandboxer.Internal, fmt.Errorf("%s returned %w", t.a.Extension, err))
 	}
 	return nil
 }
@@ -213,7 +220,7 @@ func (t *try) settle(ctx context.Context, begun time.Time, cause error) (found s
 	if !ok {
 		return sandboxer.Handle{}, false
 	}
-	ctx, cancel := context.WithTimeout(ctx, t.c.m.readyTimeout(t.a.Recipe.Profile))
+	ctx, cancel := context.WithTimeout(ctx, t.c.m.readyTimeout(&t.a.Recipe.Profile))
 	defer cancel()
 	for tries := 0; ctx.Err() == nil; tries++ {
 		keys := t.c.m.watchKey(t.a.Extension, t.a.Payer)
@@ -235,23 +242,29 @@ func (t *try) settle(ctx context.Context, begun time.Time, cause error) (found s
 }
 
 func (t *try) waitReady(ctx context.Context) (reach sandboxer.Reachability, err error) {
-	most := t.c.m.readyTimeout(t.a.Recipe.Profile)
-	late := fmt.Errorf("not ready within %v; raise ready_timeout of %s if it needs longer", most, t.a.Profile)
-	ctx, cancel := context.WithTimeoutCause(ctx, most, sandboxer.Mark(sandboxer.DeadlineExceeded, late))
+	most := t.c.m.readyTimeout(&t.a.Recipe.Profile)
+	ctx, cancel := context.WithTimeoutCause(ctx, most, errNotReady)
 	defer cancel()
 	target := t.c.m.target(t.c.r, t.a, t.host, t.keys)
 	err = t.c.m.call(ctx, callOf(sandboxer.OpWaitReady, t.c.r, t.a), func(ctx context.Context) (err error) {
 		reach, err = t.s.ext.ext.WaitReady(ctx, target)
 		return err
 	})
-	if err != nil && ctx.Err() != nil && errors.Is(context.Cause(ctx), sandboxer.DeadlineExceeded) {
-		if !errors.Is(err, late) {
+	if err != nil && ctx.Err() != nil && errors.Is(context.Cause(ctx), errNotReady) {
+		late := fmt.Errorf("not ready within %v; raise ready_timeout of %s if it needs longer", most, t.a.Profile)
+		if !errors.Is(err, errNotReady) {
 			late = fmt.Errorf("%w (%w)", late, err)
 		}
 		err = sandboxer.Mark(sandboxer.DeadlineExceeded, late)
 	}
+	if err == nil {
+		err = checkReach(t.a.Extension, &reach)
+	}
 	return reach, err
 }
+
+// errNotReady: the sandbox had the time of its ready_timeout.
+var errNotReady = sandboxer.Mark(sandboxer.DeadlineExceeded, errors.New("its ready_timeout has passed"))
 
 // ready is the second and last commit of a first-choice success.
 func (t *try) ready(ctx context.Context, reach sandboxer.Reachability) error {

@@ -19,11 +19,14 @@ import (
 // outboxKind is the store's kind of records that wait for delivery.
 const outboxKind = "outbox"
 
-// Record is the cost of one attempt between two instants. All records of an attempt together are its cost, exactly.
+// Record is the cost of one attempt, or of one stored snapshot, between two instants. All records of an attempt or of a
+// snapshot together are its cost, exactly.
 type Record struct {
-	Key       string                `json:"key"` // "<attempt name>/<n>": the same however often it is delivered
-	Sandbox   sandboxer.ID          `json:"sandbox"`
-	Attempt   int                   `json:"attempt"`
+	// Key is the same however often it is delivered: "<attempt name>/<n>", "snapshot/<ID>/<when it was taken>/<n>".
+	Key       string                `json:"key"`
+	Sandbox   sandboxer.ID          `json:"sandbox"`            // of a snapshot: the one that it was taken of
+	Snapshot  string                `json:"snapshot,omitempty"` // "": the record is of a sandbox
+	Attempt   int                   `json:"attempt"`            // 0 for a snapshot
 	Profile   string                `json:"profile"`
 	Extension string                `json:"extension"`
 	Host      string                `json:"host,omitempty"`
@@ -33,7 +36,9 @@ type Record struct {
 	To        time.Time             `json:"to"`
 	Lines     []sandboxer.MeterLine `json:"lines,omitempty"`
 	Total     sandboxer.Money       `json:"total"`
-	Final     bool                  `json:"final,omitempty"` // the attempt's last
+	Final     bool                  `json:"final,omitempty"` // the last of its attempt or snapshot
+	// Estimated: the backend did not say; it was worked out from time and prices, and may be more than it was.
+	Estimated bool `json:"estimated,omitempty"`
 }
 
 // Exporter hands records on. It is called by one goroutine at a time, may see a record again after a failure or a crash,
@@ -89,16 +94,16 @@ func (m *Meter) Deliver(ctx context.Context, st store.Store) (int, error) {
 			return delivered, err
 		}
 		for _, e := range m.cfg.Exporters {
-			crash.Point("outbox/export/before")
+			crash.Point("outbox", "export", "before")
 			err := e.Export(ctx, batch)
-			crash.Point("outbox/export/after")
+			crash.Point("outbox", "export", "after")
 			if err != nil {
 				return delivered, fmt.Errorf("export of %d meter records, the first %s: %w", len(batch), batch[0].Key, err)
 			}
 		}
-		crash.Point("outbox/remove/before")
+		crash.Point("outbox", "remove", "before")
 		_, err = st.Commit(context.WithoutCancel(ctx), keys...)
-		crash.Point("outbox/remove/after")
+		crash.Point("outbox", "remove", "after")
 		if err != nil {
 			return delivered, fmt.Errorf("meter records were exported and will be again, under the same keys: %w", err)
 		}

@@ -16,7 +16,13 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/internal/shellwrap"
 )
+
+// wrapper lingers for two seconds behind the command's end, so that what is under way arrives: envd waits for background
+// children that hold the pipes, or drops what a slow reader has not taken yet, depending on its release (seen August 2026).
+const wrapper = shellwrap.Script + `
+exec sleep 2 </dev/null >/dev/null 2>&1`
 
 const (
 	keepalive   = 20 * time.Second // how often envd is asked to show that it lives
@@ -99,7 +105,7 @@ type run struct {
 
 	left     atomic.Bool // the request left
 	pid      atomic.Uint32
-	out, err sentinel
+	out, err *shellwrap.Sentinel
 	input    chan error // how reading and sending stdin failed
 	died     bool       // the shell around the command was killed
 }
@@ -151,7 +157,7 @@ func (r *run) stream(ctx context.Context) (sandboxer.ExecResult, error) {
 		body, _ := io.ReadAll(io.LimitReader(res.Body, maxUnary)) // a cut message is still a message
 		return none, r.e.envdFailure(ctx, r.t, r.ses, res, body)
 	}
-	r.out, r.err = *newSentinel(r.nonce), *newSentinel(r.nonce)
+	r.out, r.err = shellwrap.NewSentinel(r.nonce), shellwrap.NewSentinel(r.nonce)
 	r.input = make(chan error, 1)
 	f := frames{r: res.Body}
 	for {
@@ -174,8 +180,8 @@ func (r *run) stream(ctx context.Context) (sandboxer.ExecResult, error) {
 		if err := r.write(ev); err != nil {
 			return none, err
 		}
-		if r.out.seen && (r.err.seen || r.req.TTY != nil) {
-			exit, signal := outcome(r.out.code, r.out.sig)
+		if r.out.Seen() && (r.err.Seen() || r.req.TTY != nil) {
+			exit, signal := r.out.Outcome()
 			return sandboxer.ExecResult{ExitCode: exit, Signal: signal}, nil
 		}
 		if ev.Event.End != nil {
@@ -251,10 +257,10 @@ func (r *run) write(ev processEvent) error {
 	if d == nil {
 		return nil
 	}
-	if err := put(r.req.Stdout, r.out.feed(append(d.Stdout, d.PTY...))); err != nil {
+	if err := put(r.req.Stdout, r.out.Feed(append(d.Stdout, d.PTY...))); err != nil {
 		return err
 	}
-	return put(r.req.Stderr, r.err.feed(d.Stderr))
+	return put(r.req.Stderr, r.err.Feed(d.Stderr))
 }
 
 func put(w io.Writer, p []byte) error {
@@ -274,8 +280,8 @@ func put(w io.Writer, p []byte) error {
 // ended is envd's word that the shell around the command is gone, though it did not say how the command ended.
 func (r *run) ended(end *processEnd) (sandboxer.ExecResult, error) {
 	if name, ok := signalOf(end); ok {
-		_ = put(r.req.Stdout, r.out.rest()) // it is killed already, and how it ended stands
-		_ = put(r.req.Stderr, r.err.rest())
+		_ = put(r.req.Stdout, r.out.Rest()) // it is killed already, and how it ended stands
+		_ = put(r.req.Stderr, r.err.Rest())
 		r.died = true
 		return sandboxer.ExecResult{ExitCode: -1, Signal: name}, nil
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/archive"
 )
 
 // prepare makes the directory $1 and lists the links in it, so that nothing is written through one.
@@ -56,16 +57,16 @@ func (e *extension) CopyIn(ctx context.Context, t sandboxer.Target, dst string, 
 	}
 	// From here on in is read, and nothing can be tried again.
 	name := "/tmp/.sandboxer-" + nonce() + ".tar"
-	archive, err := e.upload(ctx, t, ses, name, func(w io.Writer) error {
-		return rewrite(w, in, links, sandboxer.InvalidArgument, func(n int64) {
+	uploaded, err := e.upload(ctx, t, ses, name, func(w io.Writer) error {
+		return archive.Rewrite(w, in, archive.RewriteOptions{Links: links, Bad: sandboxer.InvalidArgument, Progress: func(n int64) {
 			sandboxer.Report(ctx, sandboxer.Progress{Stage: "upload", Done: n, Unit: "bytes"})
-		})
+		}})
 	})
 	if err != nil {
 		return errors.Join(err, e.dropUpload(ctx, t, ses, name))
 	}
-	if err := e.shell(ctx, t, io.Discard, extract, dir, archive); err != nil {
-		return errors.Join(fmt.Errorf("unpacking in %s: %w", dir, err), e.dropUpload(ctx, t, ses, archive))
+	if err := e.shell(ctx, t, io.Discard, extract, dir, uploaded); err != nil {
+		return errors.Join(fmt.Errorf("unpacking in %s: %w", dir, err), e.dropUpload(ctx, t, ses, uploaded))
 	}
 	return nil
 }
@@ -229,9 +230,9 @@ func (e *extension) CopyOut(ctx context.Context, t sandboxer.Target, src string,
 			_ = pw.CloseWithError(err) // never fails
 			packed <- err
 		}()
-		err = rewrite(out, pr, nil, sandboxer.Internal, func(n int64) {
+		err = archive.Rewrite(out, pr, archive.RewriteOptions{Bad: sandboxer.Internal, Progress: func(n int64) {
 			sandboxer.Report(ctx, sandboxer.Progress{Stage: "download", Done: n, Unit: "bytes"})
-		})
+		}})
 		if err == nil {
 			_, err = io.Copy(io.Discard, pr) // what follows the end of an archive
 		}

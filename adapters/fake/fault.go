@@ -202,6 +202,9 @@ func isLost(err error) bool {
 
 // seen is the error as the caller sees it.
 func seen(err error) error {
+	if err == nil {
+		return nil
+	}
 	var l *lostReply
 	if errors.As(err, &l) {
 		return l.err

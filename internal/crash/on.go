@@ -16,9 +16,11 @@ var (
 	visited = map[string]int{}
 )
 
-// Point records the visit in the file named by SANDBOXER_CRASH_LOG, and kills the process at the visit that
+// Point is reached at when ("before", "after") of the thing called what ("C1"), which is a "commit", a "call" …; together:
+// "commit/C1/before". It records the visit in the file named by SANDBOXER_CRASH_LOG, and kills the process at the visit that
 // SANDBOXER_CRASH_AT names: "commit/C1/after", or "commit/C1/after#2" for the second.
-func Point(name string) {
+func Point(kind, what, when string) {
+	name := kind + "/" + what + "/" + when
 	mu.Lock()
 	defer mu.Unlock()
 	visited[name]++

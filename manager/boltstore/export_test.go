@@ -46,7 +46,7 @@ func RewriteBodies(f func([]byte) []byte) func(*bolt.Tx) error {
 			}
 			st.addRecord(binary.BigEndian.Uint32(value), -1)
 			r.Body = f(r.Body)
-			value = encodeRecord(key, &r)
+			value = encodeRecord(nil, key, &r)
 			st.addRecord(binary.BigEndian.Uint32(value), 1)
 			changed[string(key)] = value
 			return nil

@@ -31,7 +31,7 @@ func FuzzRecord(f *testing.F) {
 		if k, err := parseRecordKey(key); err != nil || k != want.Key {
 			t.Fatalf("the key %q became %v, %v", want.Key, k, err)
 		}
-		value := encodeRecord(key, &want)
+		value := encodeRecord(nil, key, &want)
 		got, err := decodeRecord(want.Key, key, value)
 		if err != nil {
 			t.Fatal(err)

@@ -54,13 +54,18 @@ func indexKey[B string | []byte](dst []byte, kind, id, tag B) []byte {
 	return append(dst, id...)
 }
 
-// encodeRecord returns r's value under key.
-func encodeRecord(key []byte, r *store.Record) []byte {
+// valueSize is how many bytes r's value has at most.
+func valueSize(r *store.Record) int {
 	size := sumLen + 3*binary.MaxVarintLen64 + len(r.Body)
 	for _, tag := range r.Tags {
 		size += len(tag) + 2
 	}
-	b := make([]byte, sumLen, size)
+	return size
+}
+
+// encodeRecord returns r's value under key, in the memory of dst, which is empty.
+func encodeRecord(dst, key []byte, r *store.Record) []byte {
+	b := append(dst, 0, 0, 0, 0) // the checksum
 	b = binary.AppendUvarint(b, uint64(r.Rev))
 	b = binary.AppendVarint(b, r.N)
 	b = binary.AppendUvarint(b, uint64(len(r.Tags)))
@@ -121,6 +126,13 @@ func parseRecord(value []byte, tag func([]byte)) (rev, n int64, body []byte, err
 
 // decodeRecord verifies value, found under key, and returns a record that shares no memory with it.
 func decodeRecord(k store.Key, key, value []byte) (store.Record, error) {
+	r, err := viewRecord(k, key, value)
+	r.Body = bytes.Clone(r.Body)
+	return r, err
+}
+
+// viewRecord is decodeRecord, but for the Body, which is a part of value.
+func viewRecord(k store.Key, key, value []byte) (store.Record, error) {
 	if err := verifyRecord(key, value); err != nil {
 		return store.Record{}, err
 	}
@@ -131,7 +143,7 @@ func decodeRecord(k store.Key, key, value []byte) (store.Record, error) {
 	}
 	r.Rev, r.N = rev, n
 	if len(body) > 0 {
-		r.Body = bytes.Clone(body)
+		r.Body = body
 	}
 	return r, nil
 }

@@ -182,9 +182,7 @@ type copier struct {
 }
 
 func (c *copier) add(r *store.Record) error {
-	p := newPending(r.Key)
-	p.now = *r
-	c.batch = append(c.batch, p)
+	c.batch = append(c.batch, &pending{key: recordKey(nil, r.Key), before: store.Record{Key: r.Key}, now: *r})
 	if len(c.batch) < maxFold {
 		return nil
 	}
@@ -193,7 +191,9 @@ func (c *copier) add(r *store.Record) error {
 
 func (c *copier) flush() error {
 	err := c.db.Update(func(tx *bolt.Tx) error {
-		w := fold{tx: tx, records: tx.Bucket(bucketRecords), state: c.state, dirty: c.batch}
+		w := newFold()
+		w.begin(tx, c.state)
+		w.dirty = c.batch
 		err := w.flush()
 		c.state = w.state
 		return err

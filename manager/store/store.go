@@ -14,7 +14,8 @@ type Store interface {
 	// Commit applies all mutations or none and is durable when it returns. Not applied: Aborted (a Rev differs) or
 	// ResourceExhausted (an Add would pass Max), an *Error naming the Key; InvalidArgument: the mutations themselves are
 	// wrong (see Validate); Canceled or DeadlineExceeded: ctx had ended before it began; and everything else that is
-	// Refused, a full disk or a closed store. Any other error: unknown, read back. Once begun it ignores ctx.
+	// Refused, a full disk or a closed store. Any other error: unknown, read back. Once begun it ignores ctx. When it has
+	// returned it keeps nothing of ms: the caller uses the memory again.
 	//
 	// rev is the Rev of everything that it put or added to, above all that were given out before. A commit that changes
 	// nothing, because it only checks or deletes what is not there, returns the latest Rev.

@@ -11,10 +11,10 @@ import (
 type Proxy struct {
 	Address string
 
-	target string
-	l      net.Listener
-	done   chan struct{}
-	wg     sync.WaitGroup
+	dial func() (net.Conn, error)
+	l    net.Listener
+	done chan struct{}
+	wg   sync.WaitGroup
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when the rules change
@@ -31,11 +31,17 @@ type link struct{ client, server *net.TCPConn }
 // NewProxy starts one in front of target until the test ends.
 func NewProxy(tb testing.TB, target string) *Proxy {
 	tb.Helper()
+	return NewProxyTo(tb, func() (net.Conn, error) { return net.Dial("tcp", target) })
+}
+
+// NewProxyTo starts one in front of what dial connects to, with TCP.
+func NewProxyTo(tb testing.TB, dial func() (net.Conn, error)) *Proxy {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &Proxy{Address: l.Addr().String(), target: target, l: l, done: make(chan struct{}), changed: make(chan struct{}), left: -1, links: map[*link]struct{}{}}
+	p := &Proxy{Address: l.Addr().String(), dial: dial, l: l, done: make(chan struct{}), changed: make(chan struct{}), left: -1, links: map[*link]struct{}{}}
 	p.wg.Go(p.accept)
 	tb.Cleanup(func() {
 		close(p.done)
@@ -57,7 +63,7 @@ func (p *Proxy) accept() {
 }
 
 func (p *Proxy) serve(client *net.TCPConn) {
-	c, err := net.Dial("tcp", p.target)
+	c, err := p.dial()
 	if err != nil {
 		_ = client.SetLinger(0)
 		_ = client.Close()

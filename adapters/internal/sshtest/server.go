@@ -41,6 +41,8 @@ type Server struct {
 	Temp       string           // TMPDIR of its sessions
 
 	tb     testing.TB
+	place  Place
+	listen string // where sshd listens, as it sees it
 	sshd   string
 	mark   string
 	signer ssh.Signer
@@ -50,9 +52,27 @@ type Server struct {
 	alive io.Closer
 }
 
-// Start runs a server until the test ends, and fails the test when a session's process outlives it by 10 s. lines go into its sshd_config and override the defaults, which are
-// sshd's own but for authentication. It skips the test where there is no sshd, and fails it where one is required.
+// Start runs a server on loopback until the test ends, and fails the test when a session's process outlives it by 10 s. lines go into its
+// sshd_config and override the defaults, which are sshd's own but for authentication. It skips the test where there is no
+// sshd, and fails it where one is required.
 func Start(tb testing.TB, lines ...string) *Server {
+	tb.Helper()
+	var d net.Dialer
+	s := StartIn(tb, Place{Free: freeAddress, Dial: d.DialContext}, lines...)
+	s.Address = s.listen
+	return s
+}
+
+// Place is where a server runs, and how it is reached, if it is not in the test's own network.
+type Place struct {
+	Enter []string                // a command that runs its arguments there; it must not leave a process between
+	Free  func(testing.TB) string // an address to listen on, as it is called there
+	Dial  func(ctx context.Context, network, address string) (net.Conn, error)
+	Env   []string // NAME=value for the server's sessions beside HOME and TMPDIR
+}
+
+// StartIn is Start in a place. Whoever calls it sets Address, when there is one for the test to dial.
+func StartIn(tb testing.TB, place Place, lines ...string) *Server {
 	tb.Helper()
 	sshd := os.Getenv(EnvServer)
 	if sshd == "" {
@@ -65,7 +85,7 @@ func Start(tb testing.TB, lines ...string) *Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &Server{tb: tb, sshd: sshd, User: me.Username, Dir: tempDir(tb), mark: randomHex()}
+	s := &Server{tb: tb, place: place, sshd: sshd, User: me.Username, Dir: tempDir(tb), mark: randomHex()}
 	s.Home, s.Temp = filepath.Join(s.Dir, "home"), filepath.Join(s.Dir, "tmp")
 	for _, dir := range []string{s.Home, s.Temp} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
@@ -88,7 +108,7 @@ func Start(tb testing.TB, lines ...string) *Server {
 	}
 	s.write("authorized_keys", []byte(authorized+"\n"))
 	s.write("key", private)
-	s.Address = freeAddress(tb)
+	s.listen = place.Free(tb)
 	s.Configure(lines...)
 	s.Run()
 	tb.Cleanup(func() {
@@ -124,7 +144,7 @@ func (s *Server) write(name string, data []byte) {
 // Configure writes the configuration; it counts after the next Run.
 func (s *Server) Configure(lines ...string) {
 	s.tb.Helper()
-	host, port, _ := net.SplitHostPort(s.Address)
+	host, port, _ := net.SplitHostPort(s.listen)
 	conf := append(append([]string(nil), lines...), // the first value counts
 		"ListenAddress "+host, "Port "+port,
 		"HostKey "+filepath.Join(s.Dir, "host_key"),
@@ -134,7 +154,7 @@ func (s *Server) Configure(lines ...string) {
 		"PasswordAuthentication no", "KbdInteractiveAuthentication no",
 		"PrintMotd no", "PrintLastLog no", "UseDNS no", "LogLevel VERBOSE",
 		// Sessions find no login files of the machine, and every process of theirs can be found.
-		fmt.Sprintf("SetEnv HOME=%s TMPDIR=%s %s=%s", s.Home, s.Temp, envMark, s.mark),
+		fmt.Sprintf("SetEnv HOME=%s TMPDIR=%s %s=%s %s", s.Home, s.Temp, envMark, s.mark, strings.Join(s.place.Env, " ")),
 	)
 	s.write("sshd_config", []byte(strings.Join(conf, "\n")+"\n"))
 }
@@ -148,7 +168,8 @@ func (s *Server) Run() {
 	}
 	defer func() { _ = log.Close() }()
 	// The pipe ends with this process, also with one that panics, and the server with the pipe.
-	cmd := exec.Command("/bin/sh", "-c", `"$@" & p=$!; read -r _; kill -KILL $p`, "sh", s.sshd, "-D", "-e", "-f", filepath.Join(s.Dir, "sshd_config"))
+	argv := append([]string{"-c", `"$@" & p=$!; read -r _; kill -KILL $p`, "sh"}, s.place.Enter...)
+	cmd := exec.Command("/bin/sh", append(argv, s.sshd, "-D", "-e", "-f", filepath.Join(s.Dir, "sshd_config"))...)
 	alive, err := cmd.StdinPipe()
 	if err != nil {
 		s.tb.Fatal(err)
@@ -166,8 +187,7 @@ func (s *Server) Run() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	for {
-		var d net.Dialer
-		conn, err := d.DialContext(ctx, "tcp", s.Address)
+		conn, err := s.place.Dial(ctx, "tcp", s.listen)
 		if err == nil {
 			banner := make([]byte, 4)
 			_, err = conn.Read(banner)
@@ -178,7 +198,7 @@ func (s *Server) Run() {
 		}
 		if !tick(ctx, 10*time.Millisecond) {
 			out, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
-			s.tb.Fatalf("sshd does not answer at %s: %v\n%s", s.Address, err, out)
+			s.tb.Fatalf("sshd does not answer at %s: %v\n%s", s.listen, err, out)
 		}
 	}
 }
@@ -291,6 +311,9 @@ func tick(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
+
+// ListenAddress is where the server listens, as its place calls it.
+func (s *Server) ListenAddress() string { return s.listen }
 
 // Port is the port of Address.
 func (s *Server) Port() string {

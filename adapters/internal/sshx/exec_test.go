@@ -16,7 +16,7 @@ import (
 
 // config is one that depends on nothing of the machine and finds dead peers soon.
 func config() sshx.Config {
-	return sshx.Config{SSHConfig: "none", Agent: "none", KeepAlive: 500 * time.Millisecond, Lease: 2 * time.Second, DialTimeout: 20 * time.Second}
+	return sshx.Config{SSHConfig: "none", Agent: "none", KeepAlive: time.Second, Lease: 2 * time.Second, DialTimeout: 20 * time.Second}
 }
 
 // connect returns a Conn to the server whose Pool ends with the test.

@@ -94,6 +94,34 @@ func TestDeadConnections(t *testing.T) {
 	}
 }
 
+// Of several commands that run at once, the one that is cancelled is the one that ends.
+func TestCancelEndsNothingElse(t *testing.T) {
+	t.Parallel()
+	s := sshtest.Start(t)
+	c := connect(t, s, config())
+	var ends [4]context.CancelFunc
+	var done [4]<-chan error
+	for i := range ends {
+		var ctx context.Context
+		ctx, ends[i] = context.WithCancel(t.Context())
+		done[i] = running(ctx, s, c, 7350+i)
+	}
+	for _, i := range []int{1, 0, 3, 2} {
+		ends[i]()
+		if err := within(t, 10*time.Second, done[i]); sandboxer.CodeOf(err) != sandboxer.Canceled || strings.Contains(err.Error(), "not confirmed") {
+			t.Errorf("command %d: error is %v, want Canceled, and its end confirmed", i, err)
+		}
+		s.WaitNoProcess(fmt.Sprintf("sleep %d", 7350+i), 0)
+		for j := range done {
+			select {
+			case err := <-done[j]:
+				t.Errorf("command %d ended when %d was cancelled: %v", j, i, err)
+			default:
+			}
+		}
+	}
+}
+
 func TestCancelIntoABlackHole(t *testing.T) {
 	t.Parallel()
 	s := sshtest.Start(t)

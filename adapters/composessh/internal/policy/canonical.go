@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/compose-spec/compose-go/v2/types"
 
@@ -134,7 +135,7 @@ func publish(s *types.ServiceConfig, target uint32, protocol string) {
 }
 
 // images gives what is built a name of the project, in place of one that another stack may use, also where a service uses
-// what another builds.
+// what another builds. No registry is asked for such a name, as Compose would before it builds.
 func (l *load) images(services map[string]*types.ServiceConfig) []string {
 	var built []string
 	renamed := map[string]string{}
@@ -153,8 +154,11 @@ func (l *load) images(services map[string]*types.ServiceConfig) []string {
 	for name, s := range services {
 		if s.Build != nil {
 			s.Image = l.o.Name + "-" + name
+			if s.PullPolicy != types.PullPolicyBuild {
+				s.PullPolicy = types.PullPolicyNever
+			}
 		} else if image, ok := renamed[s.Image]; ok {
-			s.Image = image
+			s.Image, s.PullPolicy = image, types.PullPolicyNever
 		}
 	}
 	return built
@@ -206,6 +210,12 @@ func write(p *types.Project) ([]byte, error) {
 		return nil, err
 	}
 	silent(tree)
+	configs, _ := tree["configs"].(map[string]any)
+	for _, item := range configs {
+		if c, ok := item.(map[string]any); ok && c["content"] == nil && c["file"] == nil && c["environment"] == nil && c["external"] == nil {
+			c["content"] = "" // compose-go's JSON leaves it out, and Compose wants to see it
+		}
+	}
 	if len(p.Models) > 0 { // only under Trusted; compose-go's JSON leaves them out
 		tree["models"] = p.Models
 	}
@@ -216,7 +226,21 @@ func write(p *types.Project) ([]byte, error) {
 	if err := enc.Encode(literal(tree)); err != nil {
 		return nil, err
 	}
-	return out.Bytes(), nil
+	return escaped(out.Bytes()), nil
+}
+
+// escaped writes those characters of a JSON text as \u that JSON takes in a string and YAML does not, or not as themselves:
+// Compose reads JSON as YAML.
+func escaped(text []byte) []byte {
+	out := make([]byte, 0, len(text))
+	for _, r := range string(text) {
+		if r >= 0x7f && r < 0xa0 || r == 0xfeff || r == 0xfffe || r == 0xffff {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		} else {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return out
 }
 
 // silent leaves out what compose-go writes of fields that say nothing.

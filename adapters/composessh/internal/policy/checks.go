@@ -45,8 +45,12 @@ func mountType(_ *load, v reflect.Value) string {
 	return oneOf(v, "mounts are volumes, tmpfs, or of the workspace", "volume", "bind", "tmpfs")
 }
 
+// propagation takes what an engine does anyway. It is not written, because Compose makes no missing directory with it.
 func propagation(_ *load, v reflect.Value) string {
-	return oneOf(v, "it spreads mounts to the host or from it", "private", "rprivate")
+	if v.String() == "rprivate" {
+		v.SetString("")
+	}
+	return oneOf(v, "it spreads mounts to the host or from it", "", "private")
 }
 
 func buildNetwork(_ *load, v reflect.Value) string {

@@ -10,8 +10,8 @@
 // # What the host has to do
 //
 // A path that lies below the workspace by name may be a symbolic link in fact, and only the host can tell. Before each
-// start, the caller resolves every entry of [Stack.Paths] on the host (all of its links) and refuses what ends outside the
-// workspace. That is enough because no service may bind a path whose parent another service can write: such a service could
+// start, the caller has [PathCheck] resolve every entry of [Stack.Paths] on the host (all of its links) and refuses what ends
+// outside the workspace. That is enough because no service may bind a path whose parent another service can write: such a service could
 // put a link in its place between the check and the mount, or before a restart, and have the engine, which is root, follow
 // it.
 //

@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
@@ -37,6 +36,9 @@ func (l *load) together() {
 			l.buildPaths(name, s.Build)
 		}
 		l.sharing(name, s)
+		if s.ReadOnly && len(s.Secrets)+len(s.Configs) > 0 {
+			l.refuse([]string{"services", name, "read_only"}, "Compose copies secrets and configs into the container, which has to be writable for that", "")
+		}
 	}
 	if containers > maxScale {
 		l.refuse([]string{"services"}, fmt.Sprintf("%d containers; at most %d are run for all services", containers, maxScale), "")
@@ -114,29 +116,4 @@ func (l *load) sharing(service string, s types.ServiceConfig) {
 			}
 		}
 	}
-}
-
-// paths lists what the engine opens in the workspace.
-func (l *load) paths() []string {
-	var all []string
-	add := func(p string) {
-		if rel, ok := l.inWorkspace(p); ok {
-			all = append(all, rel)
-		}
-	}
-	for _, s := range l.project.Services {
-		for _, v := range s.Volumes {
-			if v.Type == types.VolumeTypeBind {
-				add(v.Source)
-			}
-		}
-		if s.Build != nil && !strings.Contains(s.Build.Context, ":") {
-			add(s.Build.Context)
-			if s.Build.DockerfileInline == "" {
-				add(path.Join(s.Build.Context, s.Build.Dockerfile))
-			}
-		}
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
 }

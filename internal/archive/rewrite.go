@@ -1,4 +1,4 @@
-package e2b
+package archive
 
 import (
 	"archive/tar"
@@ -13,17 +13,27 @@ import (
 
 // Untrusted archives: both the caller's, that go in, and what a sandbox's tar writes.
 const (
-	maxEntries = 5_000_000
-	maxName    = 4096
+	maxRewritten = 5_000_000
+	maxName      = 4096
 	// A sparse entry of a few bytes may stand for petabytes of zeros.
 	bombSlack = 16 << 20
 	bombRatio = 200
 )
 
-// rewrite copies a tar stream and refuses what could be written outside the directory it is extracted in: absolute names,
-// "..", names below a link of the same archive or of blocked, devices. Owners are dropped, nanosecond times are kept.
-// The member "." is left out. It reports an error of in with the code of bad, one of out as it is.
-func rewrite(out io.Writer, in io.Reader, blocked map[string]bool, bad sandboxer.Code, progress func(int64)) error {
+// RewriteOptions adjust Rewrite.
+type RewriteOptions struct {
+	Links    map[string]bool // names below the destination that are symbolic links there already
+	Bad      sandboxer.Code  // of errors that lie in the stream
+	Progress func(int64)     // told how many bytes of contents have passed; may be nil
+	UID, GID int             // of every entry
+}
+
+// Rewrite copies a tar stream for a program that extracts it, and refuses what could be written outside the directory it is
+// extracted in: absolute names, "..", names below a link of the same stream or of the destination, devices. Owners are
+// replaced, nanosecond times are kept. The member "." is left out. It reports an error of in with the code of o.Bad, one of
+// out as it is.
+func Rewrite(out io.Writer, in io.Reader, o RewriteOptions) error {
+	blocked, bad, progress := o.Links, o.Bad, o.Progress
 	counted := &counter{r: in}
 	r, w := tar.NewReader(counted), tar.NewWriter(out)
 	links := map[string]bool{}
@@ -39,15 +49,16 @@ func rewrite(out io.Writer, in io.Reader, blocked map[string]bool, bad sandboxer
 		if err != nil {
 			return fail("%w", err)
 		}
-		if n >= maxEntries {
-			return fail("more than %d entries", maxEntries)
+		if n >= maxRewritten {
+			return fail("more than %d entries", maxRewritten)
 		}
-		if h, err = checked(h, links, blocked); err != nil {
+		if h, err = rewritten(h, links, blocked); err != nil {
 			return fail("%w", err)
 		}
 		if h == nil {
 			continue
 		}
+		h.Uid, h.Gid = o.UID, o.GID
 		if err := w.WriteHeader(h); err != nil {
 			return err
 		}
@@ -99,9 +110,9 @@ func (m *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// checked returns the header to write for h; nil to leave the entry out.
-func checked(h *tar.Header, links, blocked map[string]bool) (*tar.Header, error) {
-	name, err := inside(h.Name)
+// rewritten returns the header to write for h; nil to leave the entry out.
+func rewritten(h *tar.Header, links, blocked map[string]bool) (*tar.Header, error) {
+	name, err := withinDir(h.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +144,7 @@ func checked(h *tar.Header, links, blocked map[string]bool) (*tar.Header, error)
 		out.Linkname, out.Size = h.Linkname, 0
 		links[name] = true
 	case tar.TypeLink:
-		to, err := inside(h.Linkname)
+		to, err := withinDir(h.Linkname)
 		if err != nil {
 			return nil, err
 		}
@@ -151,8 +162,8 @@ func checked(h *tar.Header, links, blocked map[string]bool) (*tar.Header, error)
 	return out, nil
 }
 
-// inside cleans the name of an entry and refuses one that leaves its directory.
-func inside(name string) (string, error) {
+// withinDir cleans the name of an entry and refuses one that leaves its directory.
+func withinDir(name string) (string, error) {
 	switch {
 	case len(name) > maxName:
 		return "", errors.New("a name of more than 4096 bytes")
@@ -169,4 +180,10 @@ func inside(name string) (string, error) {
 	return path.Clean(name), nil
 }
 
-func clipName(s string) string { return plain(s) }
+// clipName makes a name of a stream fit a message.
+func clipName(s string) string {
+	if len(s) > 200 {
+		s = s[:200] + "…"
+	}
+	return strings.ToValidUTF8(s, "�")
+}

@@ -1,0 +1,295 @@
+package composessh_test
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/internal/hosttest"
+)
+
+// TestBuilt: where the operator allows it, services are built from the repository; a snapshot brings the repository back and
+// builds anew; the images go with their sandboxes.
+func TestBuilt(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Start(t, 1)
+	repo := repository(t, "services:\n  app:\n    build: .\n    command: [sh, -c, \"trap 'exit 0' TERM; while :; do sleep 0.2; done\"]\n    volumes: [\".:/src\", \"kept:/kept\"]\nvolumes: {kept: {}}\n")
+	write(t, filepath.Join(repo, "Dockerfile"), "FROM "+hosttest.Image+"\nCOPY version /version\n")
+	write(t, filepath.Join(repo, "version"), "one\n")
+	w := newWorld(t, repo, "  policy: build-allowed\n", h)
+	first := w.create(w.request())
+	if got := output(t, first, "cat", "/version"); got != "one\n" {
+		t.Errorf("the image says %q", got)
+	}
+	output(t, first, "sh", "-c", "echo two > version; echo x > /kept/file")
+	snap, err := first.Snapshot(context.Background(), sandboxer.SnapshotRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := w.request()
+	req.FromSnapshot = snap.ID
+	second := w.create(req)
+	if got := output(t, second, "cat", "/version", "version", "/kept/file"); got != "two\ntwo\nx\n" {
+		t.Errorf("the restored sandbox says %q", got)
+	}
+	for _, id := range []sandboxer.ID{first.ID(), second.ID()} {
+		if !strings.Contains(strings.Join(h.Resources(string(id)), ","), "image ") {
+			t.Errorf("%s has no image of its own: %q", id, h.Resources(string(id)))
+		}
+	}
+	for _, sb := range []interface {
+		Teardown(context.Context) (sandboxer.CleanupReport, error)
+		ID() sandboxer.ID
+	}{first, second} {
+		if _, err := sb.Teardown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		nothingLeft(t, h, sb.ID())
+	}
+	if err := w.m.DeleteSnapshot(context.Background(), snap.ID); err != nil {
+		t.Error(err)
+	}
+}
+
+func write(t testing.TB, file, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRefusedBeforeAnythingExists: a Compose file that reaches for the host is refused with its line, and nothing is made.
+func TestRefusedBeforeAnythingExists(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Start(t, 2)
+	w := newWorld(t, repository(t, oneService+"    privileged: true\n    volumes_from: [container:other]\n"), "", h)
+	req := w.request()
+	req.ID = sandboxer.NewID()
+	_, err := w.m.Create(context.Background(), req)
+	if sandboxer.CodeOf(err) != sandboxer.InvalidArgument {
+		t.Fatalf("a hostile file: %v", err)
+	}
+	for _, want := range []string{"compose.yaml:7:", "services.app.privileged", "services.app.volumes_from"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not say %q: %v", want, err)
+		}
+	}
+	nothingLeft(t, h, req.ID)
+}
+
+// TestLinkThatLeads: a mount that is a link to somewhere else is seen on the host, where alone it can be, and nothing is left.
+func TestLinkThatLeads(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Start(t, 1)
+	repo := repository(t, "services:\n  app:\n    image: "+hosttest.Image+"\n    command: [sleep, \"1000\"]\n    init: true\n    volumes: [\"./conf:/conf:ro\"]\n")
+	if err := os.Symlink("/etc", filepath.Join(repo, "conf")); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, repo, "", h)
+	req := w.request()
+	req.ID = sandboxer.NewID()
+	_, err := w.m.Create(context.Background(), req)
+	if sandboxer.CodeOf(err) != sandboxer.InvalidArgument || !strings.Contains(err.Error(), "conf") || !strings.Contains(err.Error(), "symbolic link") {
+		t.Errorf("a mount that leads out: %v", err)
+	}
+	nothingLeft(t, h, req.ID)
+}
+
+// TestMountedPaths: where single paths are mounted, the workspace is read-only for the service and for copies, and says why.
+func TestMountedPaths(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Start(t, 2)
+	repo := repository(t, "services:\n  app:\n    image: "+hosttest.Image+"\n    command: [sleep, \"1000\"]\n    init: true\n    volumes: [\"./conf:/conf:ro\"]\n")
+	write(t, filepath.Join(repo, "conf", "a"), "a\n")
+	w := newWorld(t, repo, "", h)
+	sb := w.create(w.request())
+	if got := output(t, sb, "cat", "conf/a", "/conf/a"); got != "a\na\n" {
+		t.Errorf("it reads %q", got)
+	}
+	if res, err := sb.Exec(context.Background(), sandboxer.ExecRequest{Command: []string{"touch", "x"}}); err != nil || res.ExitCode == 0 {
+		t.Errorf("the workspace was written: %+v, %v", res, err)
+	}
+	err := sb.CopyIn(context.Background(), "", fstest.MapFS{"x": {Data: []byte("x")}})
+	if sandboxer.CodeOf(err) != sandboxer.FailedPrecondition || !strings.Contains(err.Error(), "mount the whole repository") {
+		t.Errorf("a copy into it: %v", err)
+	}
+	if err := sb.CopyIn(context.Background(), "/tmp/elsewhere", fstest.MapFS{"x": {Data: []byte("x"), Mode: 0o644, ModTime: time.Unix(1e9, 0)}}); err != nil {
+		t.Errorf("a copy to where the image's own tar writes: %v", err)
+	}
+	if got := output(t, sb, "sh", "-c", "cat /tmp/elsewhere/x; stat -c ' %Y' /tmp/elsewhere/x"); got != "x 1000000000\n" {
+		t.Errorf("it arrived as %q", got)
+	}
+}
+
+// TestSecretsOfAStack: a secret reaches a container, and no listing of processes, log or error of ours.
+func TestSecretsOfAStack(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Start(t, 1)
+	const value = "tok-$HOME-with 'quotes'"
+	w := newWorld(t, repository(t, `
+services:
+  app:
+    image: `+hosttest.Image+`
+    command: [sh, -c, "trap 'exit 0' TERM; while :; do sleep 0.2; done"]
+    environment: {GREETING: "hello ${NAME}"}
+    secrets: [token]
+  bad:
+    image: `+hosttest.Image+`
+    profiles: [bad]
+    command: [sh, -c, "cat /run/secrets/token; exit 1"]
+    secrets: [token]
+secrets: {token: {environment: TOKEN}}
+`), "", h)
+	// The Manager of this test has one more secret.
+	if err := w.m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.cfg.Secrets = more{keys(w.hosts), "tokens/app", value}
+	w.cfg.Store, w.store = newStore(), nil
+	w.open()
+	req := w.request()
+	req.Inputs = sandboxer.Inputs{"service": "app", "env": map[string]any{"NAME": "you"}, "secret_env": map[string]any{"TOKEN": "tokens/app"}}
+	sb := w.create(req)
+	if got := output(t, sb, "sh", "-c", "cat /run/secrets/token; echo; echo $GREETING"); got != value+"\nhello you\n" {
+		t.Errorf("the container has %q", got)
+	}
+	for _, pattern := range []string{"/proc/[0-9]*/cmdline", "/proc/[0-9]*/environ"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if text, err := os.ReadFile(f); err == nil && strings.Contains(string(text), value) {
+				t.Errorf("the secret is in %s", f)
+			}
+		}
+	}
+	req.Inputs["profiles"] = []any{"bad"}
+	req.ID = ""
+	_, err := w.m.Create(context.Background(), req)
+	if err == nil || strings.Contains(err.Error(), value) || !strings.Contains(err.Error(), "redacted") {
+		t.Errorf("the log of a service that printed its secret is shown as: %v", err)
+	}
+}
+
+// more is a source with one more secret.
+type more struct {
+	keys
+	ref   sandboxer.SecretRef
+	value string
+}
+
+func (m more) Secret(ctx context.Context, ref sandboxer.SecretRef, p sandboxer.Payer) (sandboxer.Secret, error) {
+	if ref == m.ref {
+		return sandboxer.NewSecret([]byte(m.value), "1"), nil
+	}
+	return m.keys.Secret(ctx, ref, p)
+}
+
+// TestExpose: where ports are published to others, Expose says where, and the address answers.
+func TestExpose(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Start(t, 2)
+	w := newWorld(t, repository(t, threeServices), "  publish_address: 0.0.0.0\n", h)
+	req := w.request()
+	req.Inputs = sandboxer.Inputs{"service": "web"}
+	sb := w.create(req)
+	e, err := sb.Expose(context.Background(), 80)
+	if err != nil || e.Port != 80 || !strings.HasPrefix(e.URL, "tcp://") {
+		t.Fatalf("exposed as %+v: %v", e, err)
+	}
+	conn, err := h.Dial(context.Background(), "tcp", strings.TrimPrefix(e.URL, "tcp://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close() // it answers
+	if _, err := sb.Expose(context.Background(), 81); sandboxer.CodeOf(err) != sandboxer.FailedPrecondition {
+		t.Errorf("a port that nobody published: %v", err)
+	}
+}
+
+// TestClonedRepository: the host clones, and the Compose file is judged as it stands there.
+func TestClonedRepository(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Start(t, 1)
+	bare := filepath.Join(t.TempDir(), "base", "repo.git")
+	work := repository(t, oneService)
+	write(t, filepath.Join(work, "hello"), "from git\n")
+	git := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("git", args...)
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@b", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@b")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+	}
+	git("-C", work, "init", "-q", "-b", "main")
+	git("-C", work, "add", ".")
+	git("-C", work, "commit", "-q", "-m", "one")
+	git("-C", work, "tag", "v1")
+	write(t, filepath.Join(work, "hello"), "later\n")
+	git("-C", work, "commit", "-q", "-a", "-m", "two")
+	git("clone", "-q", "--bare", work, bare)
+	port := h.FreePort()
+	daemon := exec.CommandContext(t.Context(), "nsenter", "--net="+h.NetNS, "git", "daemon", "--export-all", "--reuseaddr", "--base-path="+filepath.Dir(bare),
+		"--listen=127.0.0.1", "--port="+strconv.Itoa(port), filepath.Dir(bare))
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = daemon.Process.Kill(); _ = daemon.Wait() })
+	for begun := time.Now(); ; pause(t, 20*time.Millisecond) {
+		conn, err := h.Dial(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			_ = conn.Close() // it listens
+			break
+		}
+		if time.Since(begun) > 20*time.Second {
+			t.Fatal("git's server does not come up")
+		}
+	}
+	url := "git://127.0.0.1:" + strconv.Itoa(port) + "/repo.git"
+	w := newWorld(t, url, "", h)
+	req := w.request()
+	req.Inputs = sandboxer.Inputs{"ref": "v1"}
+	sb := w.create(req)
+	if got := output(t, sb, "cat", "hello"); got != "from git\n" {
+		t.Errorf("the workspace has %q", got)
+	}
+	for ref, code := range map[string]sandboxer.Code{"no-such-branch": sandboxer.InvalidArgument} {
+		req := w.request()
+		req.ID, req.Inputs = sandboxer.NewID(), sandboxer.Inputs{"ref": ref}
+		_, err := w.m.Create(context.Background(), req)
+		if sandboxer.CodeOf(err) != code || !strings.Contains(err.Error(), ref) {
+			t.Errorf("the ref %s: %v", ref, err)
+		}
+		nothingLeft(t, h, req.ID)
+	}
+}
+
+// TestWorkspaceBelongsToTheService: a service that is not root can write what was uploaded and what is copied in.
+func TestWorkspaceBelongsToTheService(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Start(t, 2)
+	repo := repository(t, strings.Replace(oneService, "    volumes:", "    user: \"1234:4321\"\n    volumes:", 1))
+	write(t, filepath.Join(repo, "dir", "file"), "x\n")
+	w := newWorld(t, repo, "", h)
+	sb := w.create(w.request())
+	if err := sb.CopyIn(context.Background(), "new/sub", fstest.MapFS{"f": {Data: []byte("x"), Mode: 0o600}}); err != nil {
+		t.Fatal(err)
+	}
+	got := output(t, sb, "sh", "-c", "echo y >> dir/file && echo y >> new/sub/f && mkdir new/made && stat -c '%u:%g' . dir/file new new/sub/f && id -u")
+	if want := strings.Repeat("1234:4321\n", 4) + "1234\n"; got != want {
+		t.Errorf("it is\n%s", got)
+	}
+}

@@ -1,0 +1,118 @@
+package workspace
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// stageUpload is the stage under which Push reports its progress, in bytes.
+const stageUpload = "upload"
+
+// PushOptions adjust a push. The zero value makes the host's tree equal to the one here.
+type PushOptions struct {
+	// Ignore names the kinds of files whose patterns are respected: [GitIgnore], [DockerIgnore]. What they match is not
+	// sent, and what the host has of it stays there. Patterns alone count: a file that git tracks although it is ignored is
+	// not sent either. Nothing in a .git is ignored by a .gitignore.
+	Ignore []string
+	NoGit  bool // leave .git alone, wherever it is
+	Keep   bool // remove nothing of the host but what is in the way
+}
+
+// Summary says what a push did.
+type Summary struct {
+	Files, Links, Dirs int64    // sent; a directory also where only what is in it changed
+	Bytes              int64    // contents of the files that were sent
+	Same               int64    // entries that the host had already
+	Removed            int64    // from the host; a directory with everything in it counts once
+	Skipped            []string // sockets, devices and named pipes, which are left out
+}
+
+// applyScript changes the tree in the directory $1: it reads $2 bytes of names of directories to open, $3 bytes of names
+// to remove, and a tar stream. The last name of a list ends it and is dropped, so that a list that broke off does no harm.
+const applyScript = `LC_ALL=C;export LC_ALL
+cd -- "$1"||exit 83
+case $(tar --version 2>/dev/null </dev/null) in *"GNU tar"*);;*)echo tar >&2;exit 81;;esac
+[ "$2" = 0 ]||head -c "$2"|sed -z '$d'|xargs -0 -r chmod u+rwx --
+[ "$3" = 0 ]||head -c "$3"|sed -z '$d'|xargs -0 -r rm -rf --||exit 84
+exec tar -xpf - --no-same-owner --delay-directory-restore`
+
+// Push makes the directory dir of the host, an absolute path, which it makes, equal to the tree below root: files,
+// directories and links, with their permissions and their times to the nanosecond. Owners, set-user-ID and set-group-ID
+// bits, and the mode and time of dir itself, are the host's own. It sends what differs from what the host has in kind, size,
+// permissions, time or target, and removes what is not here. A file is replaced, never written into, so that programs that
+// read it and other links to it keep what they have. Links are copied as links and never followed.
+//
+// A push that fails has done a part of it; another one completes it. The host needs GNU find, tar, sed, head and xargs:
+// FailedPrecondition says so. Errors about what is here name the file. Progress is reported as stage "upload", in bytes.
+func Push(ctx context.Context, r Runner, dir string, root *os.Root, o PushOptions) (Summary, error) {
+	if !path.IsAbs(dir) || path.Clean(dir) == "/" || hasControl(dir) {
+		return Summary{}, invalid("the directory %q to push into is not an absolute path", dir)
+	}
+	rules, err := readRules(root, o)
+	if err != nil {
+		return Summary{}, err
+	}
+	// Both sides are read at the same time.
+	both, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type answer struct {
+		there *remote
+		err   error
+	}
+	asked := make(chan answer, 1)
+	go func() {
+		there, err := readRemote(both, r, dir)
+		asked <- answer{there, err}
+	}()
+	here, err := readLocal(both, root, rules)
+	if err != nil {
+		cancel()
+	}
+	got := <-asked
+	if err != nil {
+		return Summary{}, fmt.Errorf("read the workspace: %w", err)
+	}
+	if got.err != nil {
+		return Summary{}, got.err
+	}
+	p := compare(here, got.there, o.Keep)
+	sum := Summary{
+		Files: p.files, Links: p.links, Dirs: p.dirs, Bytes: p.bytes,
+		Same: p.same, Removed: int64(len(p.remove)), Skipped: here.skipped,
+	}
+	if p.empty() {
+		return sum, nil
+	}
+	return sum, apply(ctx, r, dir, root, here, p)
+}
+
+// apply does what was planned, in one command.
+func apply(ctx context.Context, r Runner, dir string, root *os.Root, here *local, p *plan) error {
+	open, remove := nulList(p.open), nulList(p.remove)
+	s := newStream(ctx, root, here, append(open, remove...), p.bytes)
+	said := &tail{}
+	result, err := r.Send(ctx, sandboxer.ExecRequest{
+		Command: script(applyScript, dir, strconv.Itoa(len(open)), strconv.Itoa(len(remove))),
+		Stdin:   s, Stderr: said,
+	})
+	_ = s.Close() // nothing can fail
+	unread := s.failure()
+	switch {
+	case unread != nil:
+		return fmt.Errorf("read the workspace: %w", unread)
+	case err != nil:
+		return err
+	case result.Err() == nil:
+		return nil
+	case result.ExitCode == exitMissing:
+		return failed(r, sandboxer.FailedPrecondition, "a workspace needs GNU %s on the host; install it (apt-get install tar)", said.lastLine())
+	case result.ExitCode == exitNoDir:
+		return failed(r, sandboxer.FailedPrecondition, "the directory %s cannot be entered: %s", dir, said.lastLine())
+	}
+	return failed(r, saidCode(said), "write to %s: %w: %s; another push completes it", dir, result.Err(), said.lastLine())
+}

@@ -1,0 +1,346 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+const (
+	readers   = 4         // batches that are read at the same time
+	ahead     = 8         // batches that are ready before they are needed; with batchSize this bounds the memory
+	batchSize = 512 << 10 // of contents
+	batchMost = 256       // entries
+	largeFile = 256 << 10 // larger ones are read when it is their turn
+)
+
+// batch is a piece of the tar stream: some entries of one directory, or one large file.
+type batch struct {
+	dir     string
+	entries []*entry
+	large   bool
+
+	ready chan struct{} // closed when data or err is there; nil for a large file
+	data  []byte
+	err   error
+}
+
+// stream is the tar stream of what a plan sends, behind a prefix. Small files are read ahead in parallel. Read and Close
+// may be called at the same time.
+type stream struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	root   *os.Root
+	total  int64
+	done   int64 // contents so far
+	queue  chan *batch
+	free   chan []byte
+	wg     sync.WaitGroup
+
+	mu   sync.Mutex // held while reading
+	rest []byte     // of what is to be read next
+	cur  *batch
+	file *os.File // a large one
+	left int64    // of it
+	pad  int64    // behind it
+	end  bool
+	err  error
+}
+
+func newStream(ctx context.Context, root *os.Root, here *local, prefix []byte, total int64) *stream {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &stream{ctx: ctx, cancel: cancel, root: root, rest: prefix, total: total, queue: make(chan *batch, ahead), free: make(chan []byte, ahead+readers)}
+	work := make(chan *batch, ahead)
+	s.wg.Go(func() {
+		defer close(work)
+		defer close(s.queue)
+		for b := range batches(here) {
+			select {
+			case s.queue <- b:
+			case <-ctx.Done():
+				return
+			}
+			if !b.large {
+				work <- b // read also after the end, so this never waits for long
+			}
+		}
+	})
+	for range readers {
+		s.wg.Go(func() {
+			for b := range work {
+				if b.err = ctx.Err(); b.err == nil {
+					select {
+					case b.data = <-s.free:
+					default:
+					}
+					b.data, b.err = s.load(b, b.data[:0])
+				}
+				close(b.ready)
+			}
+		})
+	}
+	return s
+}
+
+// batches cuts what is to be sent into pieces, directories before what is in them.
+func batches(here *local) func(yield func(*batch) bool) {
+	return func(yield func(*batch) bool) {
+		for i := range here.lists {
+			l := &here.lists[i]
+			var b *batch
+			var size int64
+			flush := func() bool {
+				ok := b == nil || yield(b)
+				b, size = nil, 0
+				return ok
+			}
+			for j := range l.entries {
+				e := &l.entries[j]
+				switch {
+				case !e.send:
+					continue
+				case e.size > largeFile:
+					if !flush() || !yield(&batch{dir: l.path, entries: []*entry{e}, large: true}) {
+						return
+					}
+					continue
+				case b == nil:
+					b = &batch{dir: l.path, ready: make(chan struct{})}
+				}
+				b.entries = append(b.entries, e)
+				if size += e.size; (size >= batchSize || len(b.entries) >= batchMost) && !flush() {
+					return
+				}
+			}
+			if !flush() {
+				return
+			}
+		}
+	}
+}
+
+// load makes the piece of the stream. A file that went meanwhile is left out, as if it had gone before.
+func (s *stream) load(b *batch, data []byte) ([]byte, error) {
+	var dir *os.Root // opened when a file needs it
+	defer func() {
+		if dir != nil && dir != s.root {
+			_ = dir.Close() // read only
+		}
+	}()
+	for _, e := range b.entries {
+		path := join(b.dir, e.name)
+		if e.kind != kindFile {
+			data = appendHeader(data, path, e, 0)
+			continue
+		}
+		var err error
+		if dir == nil {
+			if dir, err = s.open(b.dir); errors.Is(err, fs.ErrNotExist) {
+				dir = nil
+				continue
+			}
+		}
+		if err == nil {
+			data, err = appendFile(data, dir, path, e)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, classify(fmt.Errorf("%q: %w", clip(path), err))
+		}
+	}
+	return data, nil
+}
+
+func (s *stream) open(dir string) (*os.Root, error) {
+	if dir == "" {
+		return s.root, nil
+	}
+	return s.root.OpenRoot(dir)
+}
+
+// openFile opens a file that was a regular one a moment ago, and describes it as it is now.
+func openFile(dir *os.Root, e *entry) (*os.File, entry, error) {
+	f, err := dir.OpenFile(e.name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, entry{}, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		if now, ok := entryOf(e.name, info); ok && now.kind == kindFile {
+			return f, now, nil
+		}
+		err = sandboxer.Mark(sandboxer.Aborted, errors.New("was replaced by something else while it was read; stop what writes to it and try again"))
+	}
+	return nil, entry{}, errors.Join(err, f.Close())
+}
+
+// appendFile appends a small file. One that grows meanwhile is cut off, one that shrinks is as short as it became; either
+// has another time by then, and goes again next time.
+func appendFile(data []byte, dir *os.Root, path string, e *entry) ([]byte, error) {
+	f, now, err := openFile(dir, e)
+	if err != nil {
+		return data, err
+	}
+	defer func() { _ = f.Close() }() // read only
+	size := min(now.size, 2*largeFile)
+	start := len(data)
+	data = appendHeader(data, path, &now, size)
+	body := len(data)
+	data = append(data, make([]byte, size)...)
+	n, err := io.ReadFull(f, data[body:])
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	if err == nil && int64(n) < size { // the headers say otherwise
+		kept := append([]byte(nil), data[body:body+n]...)
+		data = append(appendHeader(data[:start], path, &now, int64(n)), kept...)
+	}
+	return pad(data, int64(n)), err
+}
+
+// Read gives out the stream.
+func (s *stream) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.rest) == 0 {
+		if s.err == nil {
+			s.err = s.ctx.Err()
+		}
+		if s.err != nil {
+			return 0, s.err
+		}
+		if s.left > 0 {
+			n, err := s.file.Read(p[:min(int64(len(p)), s.left)])
+			if n > 0 {
+				s.left -= int64(n)
+				s.count(int64(n))
+				return n, nil
+			}
+			s.err = s.shrank(err)
+			continue
+		}
+		s.err = s.next()
+	}
+	n := copy(p, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+func (s *stream) shrank(err error) error {
+	path := join(s.cur.dir, s.cur.entries[0].name)
+	if err == nil || errors.Is(err, io.EOF) {
+		err = sandboxer.Mark(sandboxer.Aborted, fmt.Errorf("became %d bytes shorter while it was read; stop what writes to it and try again", s.left))
+	}
+	return classify(fmt.Errorf("%q: %w", clip(path), err))
+}
+
+// next makes rest the next piece.
+func (s *stream) next() error {
+	if s.file != nil {
+		_ = s.file.Close() // read only
+		s.file = nil
+		if s.pad > 0 {
+			s.rest, s.pad = zeros[:s.pad], 0
+			return nil
+		}
+	}
+	if s.cur != nil && s.cur.data != nil {
+		select {
+		case s.free <- s.cur.data:
+		default:
+		}
+	}
+	var ok bool
+	select {
+	case s.cur, ok = <-s.queue:
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+	switch {
+	case ok && s.cur.large:
+		return s.begin(s.cur)
+	case ok:
+		select {
+		case <-s.cur.ready:
+		case <-s.ctx.Done():
+			return s.ctx.Err()
+		}
+		s.rest = s.cur.data
+		for _, e := range s.cur.entries {
+			s.done += e.size
+		}
+		s.count(0)
+		return s.cur.err
+	case s.end:
+		return io.EOF
+	case s.ctx.Err() != nil: // the queue ended early
+		return s.ctx.Err()
+	}
+	s.end = true
+	s.rest = zeros[:trailer]
+	return nil
+}
+
+// begin opens a large file.
+func (s *stream) begin(b *batch) error {
+	e := b.entries[0]
+	path := join(b.dir, e.name)
+	fail := func(err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return classify(fmt.Errorf("%q: %w", clip(path), err))
+	}
+	dir, err := s.open(b.dir)
+	if err != nil {
+		return fail(err)
+	}
+	f, now, err := openFile(dir, e)
+	if dir != s.root {
+		_ = dir.Close() // read only
+	}
+	if err != nil {
+		return fail(err)
+	}
+	s.file, s.left, s.pad = f, now.size, padding(now.size)
+	s.rest = appendHeader(nil, path, &now, now.size)
+	return nil
+}
+
+func (s *stream) count(n int64) {
+	s.done += n
+	sandboxer.Report(s.ctx, sandboxer.Progress{Stage: stageUpload, Done: min(s.done, s.total), Total: s.total, Unit: "bytes"})
+}
+
+// Close ends the stream and everything that reads for it.
+func (s *stream) Close() error {
+	s.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file != nil {
+		_ = s.file.Close() // read only
+		s.file, s.left = nil, 0
+	}
+	if s.err == nil {
+		s.err = context.Canceled
+	}
+	s.rest = nil
+	s.wg.Wait()
+	return nil
+}
+
+// failure is why the stream ended, where the reason is here.
+func (s *stream) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil || errors.Is(s.err, io.EOF) || errors.Is(s.err, context.Canceled) || errors.Is(s.err, context.DeadlineExceeded) {
+		return nil
+	}
+	return s.err
+}

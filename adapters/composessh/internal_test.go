@@ -1,0 +1,256 @@
+package composessh
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+// TestGoldenHandle: a handle of this release is readable for ever.
+func TestGoldenHandle(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("testdata", "handle.v1.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var h sandboxer.Handle
+	if err := json.Unmarshal(text, &h); err != nil {
+		t.Fatal(err)
+	}
+	got, err := stateOf(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(state{Root: "/home/builder/.local/state/sandboxer/compose", Token: "abcdefghijklmnopqrstuvwxyz"}, got); diff != "" {
+		t.Error(diff)
+	}
+	newer, err := sandboxer.NewHandle(h.Ref(), stateVersion+1, map[string]string{"x": "y"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stateOf(newer); sandboxer.CodeOf(err) != sandboxer.FailedPrecondition {
+		t.Errorf("a state of a newer release: %v", err)
+	}
+	for _, bad := range []state{{Root: "relative", Token: "x"}, {Root: "/a;rm -rf /", Token: "x"}, {Root: "/a"}} {
+		h, err := sandboxer.NewHandle(h.Ref(), stateVersion, bad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stateOf(h); sandboxer.CodeOf(err) != sandboxer.InvalidArgument {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
+// TestProbe: what is asked of a host, run by this machine's shell with programs that only seem to be there.
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	const (
+		docker   = "#!/bin/sh\ncase $1 in version) echo 29.0.1 ;; compose) [ -z \"$PLUGIN\" ] && exit 1; echo v5 ;; esac\n"
+		refusing = "#!/bin/sh\necho 'permission denied while trying to connect to the Docker daemon socket' >&2; exit 1\n"
+		v1       = "#!/bin/sh\necho 1.29.2\n"
+		v2       = "#!/bin/sh\necho 2.40.1\n"
+	)
+	for name, c := range map[string]struct {
+		programs map[string]string
+		plugin   string
+		want     []string
+	}{
+		"the plugin":                 {map[string]string{"docker": docker, "docker-compose": v2}, "yes", []string{"engine=docker", "version=29.0.1", "compose=docker compose"}},
+		"standalone":                 {map[string]string{"docker": docker, "docker-compose": v2}, "", []string{"engine=docker", "version=29.0.1", "compose=docker-compose"}},
+		"an old one is none":         {map[string]string{"docker": docker, "docker-compose": v1}, "", []string{"engine=docker", "version=29.0.1"}},
+		"podman, and its own":        {map[string]string{"podman": docker, "podman-compose": v1}, "", []string{"engine=podman", "version=29.0.1", "compose=podman-compose"}},
+		"an engine that lets not in": {map[string]string{"docker": refusing}, "", []string{"refused=docker: permission denied while trying to connect to the Docker daemon socket"}},
+		"podman behind one":          {map[string]string{"docker": refusing, "podman": docker}, "yes", []string{"refused=docker: permission denied while trying to connect to the Docker daemon socket", "engine=podman", "version=29.0.1", "compose=podman compose"}},
+		"nothing":                    {nil, "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bin := t.TempDir()
+			for program, text := range c.programs {
+				if err := os.WriteFile(filepath.Join(bin, program), []byte(text), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, tool := range []string{"sh", "date", "id", "head", "tar", "grep"} {
+				at, err := exec.LookPath(tool)
+				if err != nil {
+					t.Skipf("this machine has no %s; hosts are asked where there is one", tool)
+				}
+				if err := os.Symlink(at, filepath.Join(bin, tool)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "sh"), "-c", probeScript, "sandboxer", "below/home", "")
+			cmd.Env = []string{"PATH=" + bin, "HOME=/home/x", "PLUGIN=" + c.plugin}
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for line := range strings.Lines(string(out)) {
+				line = strings.TrimSuffix(line, "\n")
+				if strings.HasPrefix(line, "engine=") || strings.HasPrefix(line, "version=") || strings.HasPrefix(line, "compose=") || strings.HasPrefix(line, "refused=") {
+					got = append(got, line)
+				}
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("(-want +got)\n%s\nof\n%s", diff, out)
+			}
+			if !strings.Contains(string(out), "root=/home/x/below/home\n") || !strings.Contains(string(out), "missing=flock\n") {
+				t.Errorf("it said\n%s", out)
+			}
+		})
+	}
+}
+
+func TestConfig(t *testing.T) {
+	t.Parallel()
+	for name, in := range map[string]sandboxer.Inputs{
+		"root": {"root": "../elsewhere"}, "policy": {"policy": "lax"}, "workspace": {"workspace": "src"}, "stop_grace": {"stop_grace": "-1s"},
+		"publish_address": {"publish_address": "everybody"}, "rot": {"rot": "x"},
+	} {
+		if _, err := decodeConfig(in); sandboxer.CodeOf(err) != sandboxer.InvalidArgument || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	cfg, err := decodeConfig(sandboxer.Inputs{"publish_address": "0.0.0.0", "stop_grace": "1500ms"})
+	if err != nil || cfg.loopbackOnly() || cfg.grace() != "2" || cfg.trusts() {
+		t.Errorf("%+v, %v", cfg, err)
+	}
+	for name, in := range map[string]sandboxer.Inputs{
+		"compose_file": {"compose_file": "/etc/passwd"}, "env": {"env": map[string]any{"A B": "c"}}, "secret_env": {"secret_env": map[string]any{"PATH": "env:X"}},
+		"sandbox_id": {"sandbox_id": "other"},
+	} {
+		if _, err := decodeInputs(in, "mine"); sandboxer.CodeOf(err) != sandboxer.InvalidArgument || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestPaths: which container has what.
+func TestPaths(t *testing.T) {
+	t.Parallel()
+	s := &stack{RemoteDir: "/src", Mounts: mounts(tree{"volumes": []any{
+		tree{"type": "bind", "source": "/ws", "target": "/src"}, tree{"type": "volume", "source": "data", "target": "/src/data/"},
+		tree{"type": "tmpfs", "target": "/src/tmp"}, tree{"type": "bind", "source": "/ws/conf", "target": "/etc/app"}, tree{"type": "bind", "source": "/wsx", "target": "/x"},
+	}}, "/ws")}
+	for in, want := range map[string]string{
+		"/src": "/w", "/src/a/b": "/w/a/b", "/src/data": "/v/data", "/src/data/x": "/v/data/x", "/src/database": "/w/database", "/src/tmp/x": "",
+		"/etc/app/x": "/w/conf/x", "/etc": "", "/x/y": "", "/srcs": "",
+	} {
+		if got := s.inFiles(in); got != want {
+			t.Errorf("%s is %q and should be %q", in, got, want)
+		}
+	}
+}
+
+func FuzzWord(f *testing.F) {
+	for _, s := range []string{"", "a", "it's", "two\nlines", "$x `y` \\", "\xff", "'\n'"} {
+		f.Add(s)
+	}
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		f.Skip("this machine has no sh; the rule is proven where there is one")
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		w, err := word("it", s)
+		if strings.ContainsRune(s, 0) {
+			if err == nil {
+				t.Error("NUL was quoted")
+			}
+			return
+		}
+		if strings.Contains(w, "\n") {
+			t.Fatalf("%q has a line break", w)
+		}
+		out, err := exec.CommandContext(t.Context(), sh, "-c", `N=$(printf '\n_');N=${N%_};printf %s `+w+`;printf _`).Output()
+		if err != nil || string(out) != s+"_" {
+			t.Errorf("%q became %q (%v)", s, out, err)
+		}
+	})
+}
+
+// FuzzHostSays: whatever a host prints, it is read or refused, and never stumbled over.
+func FuzzHostSays(f *testing.F) {
+	f.Add("{\"v\":1,\"name\":\"a\",\"id\":\"a\",\"attempt\":1,\"extension\":\"e\",\"token\":\"t\",\"created_at\":\"2026-11-25T00:00:00Z\"}\nremoving\n{\"service\":\"x\"}\n")
+	f.Add("sandbox\n{}\nend\nthing\ta-2\to\ta\text.x\t2026-11-25 22:39:29 +0000 UTC\trunning\n")
+	f.Add("snapshot\nowner\n{\"v\":1,\"snapshot\":{\"id\":\"s\"}}\n")
+	f.Add("removed container a\nleft volume b\nremoved container a\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if got, err := parseFound(text); err == nil && got.claim == nil {
+			t.Error("a claim was read, and there is none")
+		}
+		e, h := &extension{id: "ext.x"}, &host{probe: &probe{root: "/r"}}
+		all, _ := e.instances(h, sandboxer.Host{ID: "h"}, text)
+		for _, in := range all {
+			if in.Handle.IsZero() {
+				t.Error("an instance without a handle")
+			}
+		}
+		kept, _ := h.parseKept(text)
+		for _, k := range kept {
+			if k.Snapshot.ID == "" {
+				t.Error("a snapshot without an ID")
+			}
+		}
+		report := parseReport(text)
+		if len(report.Removed)+len(report.Left) > strings.Count(text, "\n")+1 {
+			t.Error("more was removed than there are lines")
+		}
+	})
+}
+
+// FuzzPass: nothing but the three parts of a snapshot is ever sent to a host.
+func FuzzPass(f *testing.F) {
+	f.Add([]byte("x"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var out bytes.Buffer
+		if err := pass(&out, bytes.NewReader(data), true); err == nil {
+			if err := pass(io.Discard, &out, true); err != nil {
+				t.Errorf("what was passed on is not what can be passed on: %v", err)
+			}
+		} else if !errors.Is(err, errDamaged) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestOutputs: what the engine says before the command's first byte is not the command's, nor is what follows its end.
+func TestOutputs(t *testing.T) {
+	t.Parallel()
+	for step := 1; step < 40; step++ {
+		var got bytes.Buffer
+		out, errs := newOutputs("MARK", &sandboxer.ExecRequest{Stdout: &got, Stderr: &got})
+		if out.lock != errs.lock {
+			t.Fatal("one writer has two locks")
+		}
+		all := []byte("noise of the engine\x1eMARK+what it wrote\x1eMARK:3:0;of a child")
+		for len(all) > 0 {
+			n := min(step, len(all))
+			if _, err := out.Write(all[:n]); err != nil {
+				t.Fatal(err)
+			}
+			all = all[n:]
+		}
+		code, signal := out.sentinel.Outcome()
+		if got.String() != "what it wrote" || !out.isTold() || !out.isBegun() || code != 3 || signal != "" {
+			t.Errorf("in steps of %d: %q, %d %q", step, got.String(), code, signal)
+		}
+	}
+	out, _ := newOutputs("MARK", &sandboxer.ExecRequest{Stdout: io.Discard})
+	_, _ = out.Write([]byte("Error: No such container: x\n"))
+	if out.isBegun() || !strings.Contains(out.noise(), "No such container") {
+		t.Errorf("noise is %q", out.noise())
+	}
+}

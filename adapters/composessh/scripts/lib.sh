@@ -1,0 +1,34 @@
+# Begins every script beside it. $1 is the directory below which everything of ours lies on this host, $2 the engine's
+# command. POSIX sh.
+set -u
+umask 077
+export LC_ALL=C
+ROOT=$1 ENGINE=$2
+shift 2
+
+# engine runs the engine's command, without the locks that we hold.
+engine() { $ENGINE "$@" 8>&- 9>&-; }
+
+# labelled prints one line of a listing for each thing with these labels: NAME OWNER COMMAND... An empty owner asks for none.
+labelled() {
+	n=$1 o=$2
+	shift 2
+	if [ -n "$o" ]; then
+		engine "$@" --filter "label=sandboxer-name=$n" --filter "label=sandboxer-owner=$o"
+	else
+		engine "$@" --filter "label=sandboxer-name=$n"
+	fi
+}
+
+# containers prints "ID NAME SERVICE" of a sandbox's containers.
+containers() { labelled "$1" "$2" ps -a --no-trunc --format '{{.ID}} {{.Names}} {{.Label "com.docker.compose.service"}}'; }
+
+# put writes a file so that it is there as a whole or not at all.
+put() { printf '%s\n' "$2" >"$1.$$" && mv -f "$1.$$" "$1"; }
+
+# fenced tells whether a name was torn down a moment ago, by somebody who did not see what made it.
+fenced() {
+	until=0
+	[ ! -e "$ROOT/.fence.$1" ] || read -r until <"$ROOT/.fence.$1"
+	[ "$(date +%s)" -le "$until" ]
+}

@@ -1,0 +1,22 @@
+# list OWNER prints the claims of all sandboxes, each between "sandbox" and "end", and then a line for each container, network
+# and volume with our labels: "thing", name, owner, id, extension, time of its making, state, with tabs between.
+owner=$1
+for d in "$ROOT"/*; do
+	[ -e "$d/claim.json" ] || continue
+	[ -z "$owner" ] || [ "$(cat "$d/owner" 2>/dev/null)" = "$owner" ] || continue
+	echo sandbox
+	cat "$d/claim.json" 2>/dev/null
+	[ ! -e "$d/removing" ] || echo removing
+	[ ! -e "$d/up" ] || cat "$d/up" 2>/dev/null
+	echo end
+done
+f=label=sandboxer-name
+[ -z "$owner" ] || f=label=sandboxer-owner=$owner
+l='{{.Label "sandboxer-name"}}	{{.Label "sandboxer-owner"}}	{{.Label "sandboxer-id"}}	{{.Label "sandboxer-extension"}}'
+engine ps -a --filter "$f" --format "thing	$l	{{.CreatedAt}}	{{.State}}" || exit 1
+engine network ls --filter "$f" --format "thing	$l	{{.CreatedAt}}	network" || exit 1
+volumes=$(engine volume ls -q --filter "$f") || exit 1
+[ -n "$volumes" ] || exit 0
+l='{{index .Labels "sandboxer-name"}}	{{index .Labels "sandboxer-owner"}}	{{index .Labels "sandboxer-id"}}	{{index .Labels "sandboxer-extension"}}'
+engine volume inspect --format "thing	$l	{{.CreatedAt}}	volume" $volumes 2>/dev/null
+exit 0 # one that has gone meanwhile is none

@@ -1,0 +1,24 @@
+# up NAME COMPOSE SERVICES FACTS: starts a stack, whose project comes on standard input, and notes that it is up. With SERVICES
+# it starts only these, and notes nothing. COMPOSE is the words of the command.
+name=$1 compose=$2 services=$3 facts=$4
+at=$ROOT/$name
+lock "$name" 60 || { echo "another process works on $at" >&2; exit 75; }
+[ -e "$at/claim.json" ] && [ ! -e "$at/removing" ] || { echo "$name is being removed" >&2; exit 76; }
+[ ! -e "$at/up" ] || exit 0
+for v in $(env | sed -n 's/^\(COMPOSE_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$v"; done
+file=-
+if [ "$compose" = podman-compose ]; then # which reads no standard input
+	file=$at/project.json
+	cat >"$file" || exit 1
+	trap 'rm -f "$at/project.json"' EXIT
+fi
+set -- -p "$name" --project-directory "$at/workspace" --env-file /dev/null -f "$file"
+if [ "$compose" = podman-compose ]; then
+	set -- -p "$name" -f "$file"
+fi
+if [ "$services" = build ]; then
+	$compose "$@" build 8>&- >&2 || exit 1
+	exit 0
+fi
+$compose "$@" up -d --quiet-pull $services 8>&- >&2 || exit 1
+[ -n "$services" ] || put "$at/up" "$facts"
