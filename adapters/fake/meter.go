@@ -10,8 +10,8 @@ import (
 	"github.com/sand-boxer/sandboxer"
 )
 
-// PriceList names the fake's prices: 0.001 USD a sandbox, 0.00001 USD a vCPU-second, 0.000002 USD a GiB-second. A profile
-// without resources is priced as 1 vCPU and 1 GiB. Invented, and never changed.
+// PriceList names the fake's prices: 0.001 USD a sandbox, 0.00001 USD a vCPU-second, 0.000002 USD a GiB-second, 0.00000004 USD
+// a GiB-second of a stored snapshot. A profile without resources is priced as 1 vCPU and 1 GiB. Invented, and never changed.
 const PriceList = "fake 2026-11-01"
 
 const (

@@ -14,6 +14,7 @@ import (
 //
 //	a vCPU-second   0.000014 USD
 //	a GiB-second    0.0000045 USD of memory
+//	a GiB-second    0.00000004 USD of a stored snapshot
 //
 // Paused time is free. A profile that leaves a quantity to the service is priced as 1 vCPU and 1 GiB.
 const PriceList = "saasstub 2026-11-01"
@@ -22,6 +23,7 @@ const PriceList = "saasstub 2026-11-01"
 const (
 	cpuPrice    = 14_000
 	memoryPrice = 4_500
+	storedPrice = 40
 )
 
 const (
@@ -131,4 +133,21 @@ func (s *sandbox) reading(now time.Time) (sandboxer.MeterReading, error) {
 	}
 	lines, total, err := price(s.resources, s.metered.Sub(s.created)-idle)
 	return sandboxer.MeterReading{From: s.created.UTC(), To: s.metered.UTC(), Lines: lines, Total: total, Final: final}, err
+}
+
+// SnapshotCost prices a stored snapshot by its size and time.
+func (e *extension) SnapshotCost(ctx context.Context, s sandboxer.Snapshot, from, to time.Time) ([]sandboxer.MeterLine, error) {
+	if ctx.Err() != nil {
+		return nil, sandboxer.Refused(sandboxer.CodeOf(ctx.Err()), context.Cause(ctx))
+	}
+	quantity, err := scale(to.Sub(from).Microseconds(), s.SizeBytes, 1<<30)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot %s from %v to %v: %w", s.ID, from, to, err)
+	}
+	each, err := sandboxer.NewMoney(storedPrice, "USD")
+	if err != nil {
+		return nil, err
+	}
+	line, err := sandboxer.NewMeterLine("snapshot", "gib-second", quantity, each)
+	return []sandboxer.MeterLine{line}, err
 }
