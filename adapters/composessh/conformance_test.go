@@ -74,6 +74,7 @@ func TestConformance(t *testing.T) {
 	adaptertest.Run(t, adaptertest.Config{
 		Adapter: func(testing.TB) sandboxer.Adapter { return adapter("  root: " + root + "\n") },
 		Secrets: secrets{host},
+		Within:  2 * time.Minute,
 		Host:    func(testing.TB) sandboxer.Host { return host.Host() },
 		Profile: func(testing.TB) sandboxer.Profile {
 			return sandboxer.Profile{
