@@ -140,7 +140,8 @@ func (m *Manager) dropSnapshot(ctx context.Context, r *snapshotRecord, cause err
 // removeSnapshot deletes a snapshot at its backend, then its record. On an error the record stays, and another try is
 // scheduled.
 func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
-	if r.Snap.Status != sandboxer.SnapshotDeleting {
+	again := r.Snap.Status == sandboxer.SnapshotDeleting
+	if !again {
 		r.Snap.Status = sandboxer.SnapshotDeleting
 		if err := m.saveSnapshot(ctx, "snapshot-deleting", r); err != nil {
 			m.rememberDoom(snapshotLock(r.Snap.ID), doom{})
@@ -150,7 +151,11 @@ func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 	}
 	err := m.deleteAtBackend(ctx, r)
 	if err == nil {
-		return m.forget(ctx, r)
+		bill, billErr := m.billSnapshot(ctx, r, true, again) // an earlier try may have succeeded, and its reply be lost
+		if billErr != nil {
+			m.cfg.Logger.ErrorContext(ctx, "a snapshot is gone, and what it cost cannot be recorded", "snapshot", r.Snap.ID, "error", billErr)
+		}
+		return m.forget(ctx, r, bill...)
 	}
 	r.Tries++
 	r.NextTry = now().Add(max(retryBase+jittered(retryBase<<min(r.Tries, 20), retryMost), sandboxer.RetryAfterOf(err)))
@@ -242,6 +247,11 @@ func (m *Manager) snapshotDue(id string) {
 	expired := doomed || !r.Snap.ExpiresAt.IsZero() && !now().Before(r.Snap.ExpiresAt)
 	retry := r.Snap.Status != sandboxer.SnapshotReady && !now().Before(r.NextTry) // nobody else works on it
 	if !retry && (r.Snap.Status != sandboxer.SnapshotReady || !expired) {
+		if due := m.meterDue(r); !due.IsZero() && !now().Before(due) {
+			if err := m.meterSnapshot(ctx, r); err != nil {
+				m.cfg.Logger.Warn("a stored snapshot could not be accounted for; it is tried again", "snapshot", id, "error", err)
+			}
+		}
 		return
 	}
 	if m.pinned(id) {

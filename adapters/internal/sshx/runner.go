@@ -150,6 +150,17 @@ func (h *host) startRunner(t *transport, number int) {
 	ctx, cancel := context.WithTimeout(h.p.ctx, h.p.cfg.DialTimeout)
 	defer cancel()
 	r, err := h.newRunner(ctx, t, number)
+	// A slot that was just given back may not be free for the server yet.
+	for try := 1; errors.As(err, new(*ssh.OpenChannelError)) && try < 8 && pause(ctx, jitter(20*time.Millisecond)*time.Duration(try)); try++ {
+		h.mu.Lock()
+		if t = h.free(); t == nil || len(h.waiters) > 0 {
+			h.mu.Unlock()
+			continue
+		}
+		t.open++
+		h.mu.Unlock()
+		r, err = h.newRunner(ctx, t, number)
+	}
 	h.mu.Lock()
 	h.runners.starting--
 	if err != nil {
@@ -177,7 +188,7 @@ func (h *host) newRunner(ctx context.Context, t *transport, number int) (*runner
 		return nil, err
 	}
 	token := "y" + newToken()[1:] + "-0-"
-	s, err := h.launch(ctx, t, ch, requests, nil, token, runnerLine(token, number), h.direct.Load())
+	s, err := h.launch(ctx, t, ch, requests, nil, token, runnerLine(token, number, h.p.cfg.Lease), h.direct.Load())
 	if err != nil {
 		return nil, err
 	}
@@ -233,6 +244,7 @@ func (h *host) dropRunner(r *runner) {
 	h.mu.Lock()
 	_, ours := h.runners.all[r]
 	delete(h.runners.all, r)
+	h.runners.idle = slices.DeleteFunc(h.runners.idle, func(o *runner) bool { return o == r })
 	h.mu.Unlock()
 	if ours {
 		h.p.spawn(r.retire)

@@ -1,7 +1,7 @@
 # Runs commands, one after the other, each in a session of its own, and carries their streams in frames: a letter, the
 # length in four bytes, and the payload. In come R a request, I input for it and E the end of that; out go O and X what it
 # prints, Q its wait status and whether nothing holds its streams any more, D there is no such directory, N no process for it.
-my ($own, $setsid) = @ARGV;
+my ($own, $setsid, $patience) = @ARGV;
 my ($buf, $pid, $ended) = ('');
 open my $in, '<&', \*STDIN or die "input: $!\n";
 open my $out, '>&', \*STDOUT or die "output: $!\n";
@@ -12,8 +12,16 @@ open STDOUT, '>&', $err;
 $SIG{PIPE} = sub { };
 $SIG{CHLD} = sub { $ended = 1 };
 
-# Whom we work for has gone.
-sub gone { kill KILL => -$pid if $pid; exit 1 }
+# Whom we work for has gone. The keeper ends what runs, and needs to be told for that by our command line what it is.
+sub gone {
+	if ($pid) {
+		close $_ for $in, $out, $err, \*STDOUT, \*STDERR;
+		my $until = time + $patience;
+		while (time < $until) { sleep $until - time }
+		kill KILL => -$pid;
+	}
+	exit 1;
+}
 
 sub put {
 	my $b = shift;
@@ -53,7 +61,7 @@ for (;;) {
 		$ENV{$k} = $v;
 	}
 	my ($ir, $iw, $or, $ow, $er, $ew, $status, $eof, %open);
-	my ($pending, $after) = ('', 0);
+	my ($pending, $after, $idle) = ('', 0, 0);
 	unless (pipe($or, $ow) && pipe($er, $ew) && (!$input || pipe $ir, $iw)) { put(pack 'aN', 'N', 0); exit 1 }
 	open STDIN, '<&', $ir if $input;
 	open STDOUT, '>&', $ow;
@@ -99,9 +107,9 @@ for (;;) {
 		vec($r, fileno $_, 1) = 1 for values %open;
 		vec($r, fileno $in, 1) = 1 if !length $pending && !defined $status;
 		vec($w, fileno $iw, 1) = 1 if length $pending;
-		my $ready = select $r, $w, undef, defined $status ? 0 : %open ? 0.1 : 0.005;
+		my $ready = select $r, $w, undef, defined $status ? 0.01 : %open ? 0.1 : 0.005;
 		if ($ready <= 0) {
-			last if defined $status && !$ready; # what it printed was all taken
+			last if defined $status && !$ready && ++$idle > 4; # what it printed was all taken; others hold the streams
 			$ended = 1;
 			next;
 		}

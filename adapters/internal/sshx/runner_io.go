@@ -62,10 +62,11 @@ type runnerCall struct {
 }
 
 // runnerLine is what the shell of a runner's session evaluates; the script follows it.
-func runnerLine(token string, number int) string {
+func runnerLine(token string, number int, lease time.Duration) string {
 	load := `my$s="";while(length($s)<` + strconv.Itoa(len(runnerScript)) + `){sysread(STDIN,$s,` + strconv.Itoa(len(runnerScript)) +
 		`-length$s,length$s)||exit 1}eval$s;die$@`
-	return "exec perl -C0 -e '" + load + "' " + token + " " + strconv.Itoa(number) + "\n" + runnerScript
+	return "exec perl -C0 -e '" + load + "' " + token + " " + strconv.Itoa(number) + " " +
+		strconv.Itoa(int(2*lease.Seconds())+10) + "\n" + runnerScript
 }
 
 // request is the frame that asks for a command.
@@ -140,8 +141,10 @@ func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest) (result san
 	case unsent:
 		return result, false, nil
 	case !ended && errors.Is(failure, errNoSession):
+		r.s.k.kill(token, true) // a runner that ended by itself no longer tells what it ran
 		return result, true, r.s.lost()
 	case !ended:
+		r.s.k.kill(token, true)
 		r.s.kill()
 		return result, true, sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("the command on %s is ended: %w", h, failure))
 	case c.noDir:
@@ -384,7 +387,12 @@ func (r *runner) usable() bool {
 // retire lets it end by itself, which it does without input.
 func (r *runner) retire() {
 	r.fail(errNoSession)
+	if !r.wmu.TryLock() { // it takes no input any more
+		r.s.kill()
+		return
+	}
 	_ = r.s.ch.CloseWrite()
+	r.wmu.Unlock()
 	limit := time.NewTimer(r.s.h.p.cfg.KillGrace)
 	defer limit.Stop()
 	for {
