@@ -172,14 +172,40 @@ func (m *Manager) deleteAtBackend(ctx context.Context, r *snapshotRecord) error 
 	if err != nil {
 		return err
 	}
+	visible := m.seesSnapshot(ctx, snapper, target, keys)
 	err = m.call(ctx, snapshotCall(sandboxer.OpDeleteSnapshot, r.Snap), func(ctx context.Context) error { return snapper.DeleteSnapshot(ctx, target) })
 	if err != nil {
 		return err
 	}
-	if keys.usedForeignKey() {
+	if keys.usedForeignKey() && !visible {
 		return sandboxer.Mark(sandboxer.Unauthenticated, fmt.Errorf("the key in use now is not %q that it belongs to, so that it may still exist", r.Snap.Payer.Key))
 	}
 	return nil
+}
+
+// seesSnapshot reports whether another key than the one that a snapshot belongs to sees it, as it does when it was rotated
+// within one account: only then does its deletion say anything. It asks nothing where the key is the same.
+func (m *Manager) seesSnapshot(ctx context.Context, snapper sandboxer.Snapshotter, target sandboxer.SnapshotTarget, keys *keyWatch) bool {
+	if keys.first == "" || keys.payer.Key == "" {
+		return false
+	}
+	if _, err := keys.secret(ctx, keys.first); err != nil || !keys.usedForeignKey() {
+		return false
+	}
+	q := sandboxer.ListQuery{Host: target.Host, Consumer: target.Consumer, Secret: target.Secret, Labels: map[string]string{sandboxer.LabelOwner: m.owner}}
+	seen := false
+	err := m.call(ctx, snapshotCall(sandboxer.OpListSnapshots, target.Snapshot), func(ctx context.Context) error {
+		for s, err := range snapper.ListSnapshots(ctx, q) {
+			if err != nil {
+				return err
+			}
+			if seen = s.ID == target.Snapshot.ID; seen {
+				break
+			}
+		}
+		return nil
+	})
+	return err == nil && seen
 }
 
 // DeleteSnapshot deletes a snapshot. FailedPrecondition while it is being restored or sent; NotFound where there is none.

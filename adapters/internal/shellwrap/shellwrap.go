@@ -7,6 +7,8 @@ import (
 	"strconv"
 )
 
+// docs:begin script
+
 // Script runs the command in its arguments, with the nonce before it, and then says how it ended. The shell prints a message
 // of its own ("Killed") where a signal ended the command; that tells a signal from an exit code above 128, but in bash, which
 // prints none here. With the variable SANDBOXER_TTY there is one output. Its variables have names that no command's have, so
@@ -21,6 +23,8 @@ case $__c in ''|*[!0-9]*) exit 70;; esac
 if [ "$__r" != "<$__c>" ] || [ -n "$BASH_VERSION" ]; then __s=1; fi
 printf '\036%s:%d:%d;' "$__n" "$__c" "$__s"
 if [ -z "$SANDBOXER_TTY" ]; then printf '\036%s:%d:%d;' "$__n" "$__c" "$__s" >&2; fi`
+
+// docs:end
 
 // Sentinel finds the shell's word in one output and passes on everything before it.
 type Sentinel struct {
