@@ -129,15 +129,14 @@ up() {
 	echo "SANDBOXER_DOCKER='$DIR'" >>"$STATE/env"
 }
 
-# ours lists the processes that belong to the engines: those in their network namespaces, those that name a path of ours,
-# which are the shims, and those of containers.
+# ours lists the processes that belong to the engines: those in their network namespaces, whoever started them, and those of
+# containers, which are in namespaces of their own.
 ours() {
 	local n net
 	for n in 1 2; do
 		if net=$(stat -Lc %i "$DIR/$n/netns" 2>/dev/null); then
 			find /proc -mindepth 3 -maxdepth 3 -path '/proc/[0-9]*/ns/net' -lname "net:\\[$net\\]"
 		fi
-		grep -lF -f <(printf '%s' "$DIR/$n/") /proc/[0-9]*/cmdline
 		find /sys/fs/cgroup -path "*/$NAME-$n/*" -name cgroup.procs -exec cat {} +
 	done 2>/dev/null | cut -d/ -f3- | cut -d/ -f1 | sort -un
 }
