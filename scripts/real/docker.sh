@@ -135,9 +135,9 @@ ours() {
 	local n net
 	for n in 1 2; do
 		if net=$(stat -Lc %i "$DIR/$n/netns" 2>/dev/null); then
-			find /proc -mindepth 3 -maxdepth 3 -path '/proc/[0-9]*/ns/net' -lname "net:\\[$net\\]"
+			find /proc -mindepth 3 -maxdepth 3 -path '/proc/[0-9]*/ns/net' -lname "net:\\[$net\\]" || true # processes end meanwhile
 		fi
-		find /sys/fs/cgroup -path "*/$NAME-$n/*" -name cgroup.procs -exec cat {} +
+		find /sys/fs/cgroup -path "*/$NAME-$n/*" -name cgroup.procs -exec cat {} + || true
 	done 2>/dev/null | cut -d/ -f3- | cut -d/ -f1 | sort -un
 }
 
@@ -158,10 +158,10 @@ down() {
 		kill -KILL $pids 2>/dev/null || true
 		sleep 0.1
 	done
-	awk '{print $2}' /proc/self/mounts | grep -F "$DIR/" | sort -r | while read -r mount; do
+	awk -v dir="$DIR/" 'index($2, dir) == 1 {print $2}' /proc/self/mounts | sort -r | while read -r mount; do
 		umount "$(printf '%b' "$mount")" || umount -l "$(printf '%b' "$mount")" || true
 	done
-	find /sys/fs/cgroup -depth -type d \( -path "*/$NAME-[12]/*" -o -name "$NAME-[12]" \) -exec rmdir {} + 2>/dev/null || true
+	find /sys/fs/cgroup -depth -type d \( -path "*/$NAME-[12]/*" -o -name "$NAME-[12]" \) -exec rmdir {} + 2>/dev/null || true # the rest is told
 	rm -rf "$DIR" "$STATE/docker"
 	left
 }
