@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"sync"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/sand-boxer/sandboxer"
 )
@@ -33,7 +34,7 @@ func serveAgent(ctx context.Context, r Runner, socket string, signer ssh.Signer,
 	if err != nil {
 		return nil, failed(r, sandboxer.CodeOf(err), "no socket for the key of the repository; sshd must have AllowStreamLocalForwarding: %w", err)
 	}
-	s := &agentServer{keys: &loginKey{signer: signer, user: user}, conns: map[net.Conn]struct{}{}}
+	s := &agentServer{key: &loginKey{signer: signer, user: user}, conns: map[net.Conn]struct{}{}}
 	s.wg.Go(func() { s.accept(l) })
 	return func() {
 		_ = l.Close()
@@ -43,8 +44,8 @@ func serveAgent(ctx context.Context, r Runner, socket string, signer ssh.Signer,
 }
 
 type agentServer struct {
-	keys agent.Agent
-	wg   sync.WaitGroup
+	key *loginKey
+	wg  sync.WaitGroup
 
 	mu    sync.Mutex
 	ended bool
@@ -66,7 +67,7 @@ func (s *agentServer) accept(l net.Listener) {
 		s.conns[conn] = struct{}{}
 		s.mu.Unlock()
 		s.wg.Go(func() {
-			_ = agent.ServeAgent(s.keys, conn) // ends with the connection
+			s.key.serve(conn)
 			_ = conn.Close()
 			s.mu.Lock()
 			delete(s.conns, conn)
@@ -84,39 +85,87 @@ func (s *agentServer) end() {
 	}
 }
 
-// loginKey is an agent with one key, which signs requests to log in as one user and nothing else.
+// The messages of the protocol (draft-miller-ssh-agent) that are understood.
+const (
+	agentFailure   = 5
+	agentList      = 11
+	agentKeys      = 12
+	agentSign      = 13
+	agentSignature = 14
+
+	flagSHA256 = 2 // for RSA keys
+	flagSHA512 = 4
+
+	maxMessage = 256 << 10
+)
+
+// loginKey signs requests to log in as one user, and nothing else.
 type loginKey struct {
 	signer ssh.Signer
 	user   string
 }
 
-var errAgent = errors.New("this agent signs logins with one key only")
-
-func (k *loginKey) List() ([]*agent.Key, error) {
-	pub := k.signer.PublicKey()
-	return []*agent.Key{{Format: pub.Type(), Blob: pub.Marshal(), Comment: "sandboxer"}}, nil
+// serve answers on a connection until that ends.
+func (k *loginKey) serve(conn io.ReadWriter) {
+	for {
+		var head [4]byte
+		if _, err := io.ReadFull(conn, head[:]); err != nil {
+			return
+		}
+		n := binary.BigEndian.Uint32(head[:])
+		if n == 0 || n > maxMessage {
+			return
+		}
+		message := make([]byte, n)
+		if _, err := io.ReadFull(conn, message); err != nil {
+			return
+		}
+		answer := k.answer(message)
+		if _, err := conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(answer))), answer...)); err != nil {
+			return
+		}
+	}
 }
 
-func (k *loginKey) Sign(key ssh.PublicKey, data []byte) (*ssh.Signature, error) {
-	return k.SignWithFlags(key, data, 0)
+// answer makes the reply to a message of at least one byte.
+func (k *loginKey) answer(message []byte) []byte {
+	pub := k.signer.PublicKey().Marshal()
+	switch message[0] {
+	case agentList:
+		return ssh.Marshal(struct {
+			Type    byte
+			Count   uint32
+			Key     []byte
+			Comment string
+		}{agentKeys, 1, pub, "sandboxer"})
+	case agentSign:
+		var request struct {
+			Key, Data []byte
+			Flags     uint32
+		}
+		if ssh.Unmarshal(message[1:], &request) == nil && bytes.Equal(request.Key, pub) && isLogin(request.Data, k.user) {
+			if s, err := k.sign(request.Data, request.Flags); err == nil {
+				return ssh.Marshal(struct {
+					Type      byte
+					Signature []byte
+				}{agentSignature, ssh.Marshal(s)})
+			}
+		}
+	}
+	return []byte{agentFailure}
 }
 
-func (k *loginKey) SignWithFlags(key ssh.PublicKey, data []byte, flags agent.SignatureFlags) (*ssh.Signature, error) {
-	if !bytes.Equal(key.Marshal(), k.signer.PublicKey().Marshal()) || !isLogin(data, k.user) {
-		return nil, errAgent
-	}
-	algorithm := ""
-	switch {
-	case flags&agent.SignatureFlagRsaSha512 != 0:
-		algorithm = ssh.KeyAlgoRSASHA512
-	case flags&agent.SignatureFlagRsaSha256 != 0:
-		algorithm = ssh.KeyAlgoRSASHA256
-	}
+func (k *loginKey) sign(data []byte, flags uint32) (*ssh.Signature, error) {
 	with, ok := k.signer.(ssh.AlgorithmSigner)
-	if algorithm == "" || !ok || key.Type() != ssh.KeyAlgoRSA {
-		return k.signer.Sign(rand.Reader, data)
+	if ok && k.signer.PublicKey().Type() == ssh.KeyAlgoRSA {
+		switch {
+		case flags&flagSHA512 != 0:
+			return with.SignWithAlgorithm(rand.Reader, data, ssh.KeyAlgoRSASHA512)
+		case flags&flagSHA256 != 0:
+			return with.SignWithAlgorithm(rand.Reader, data, ssh.KeyAlgoRSASHA256)
+		}
 	}
-	return with.SignWithAlgorithm(rand.Reader, data, algorithm)
+	return k.signer.Sign(rand.Reader, data)
 }
 
 // isLogin reports whether data is what a client signs to log in with a public key (RFC 4252, section 7). An empty user
@@ -140,16 +189,4 @@ func isLogin(data []byte, user string) bool {
 	}
 	return request.Signed && request.Service == "ssh-connection" && (user == "" || request.User == user) &&
 		(request.Method == "publickey" || request.Method == "publickey-hostbound-v00@openssh.com")
-}
-
-func (k *loginKey) Add(agent.AddedKey) error       { return errAgent }
-func (k *loginKey) Remove(ssh.PublicKey) error     { return errAgent }
-func (k *loginKey) RemoveAll() error               { return errAgent }
-func (k *loginKey) Lock([]byte) error              { return errAgent }
-func (k *loginKey) Unlock([]byte) error            { return errAgent }
-func (k *loginKey) Signers() ([]ssh.Signer, error) { return nil, errAgent }
-
-// Extension refuses: what a session is bound to is not needed by a key that is asked for in one only.
-func (k *loginKey) Extension(string, []byte) ([]byte, error) {
-	return nil, agent.ErrExtensionUnsupported
 }

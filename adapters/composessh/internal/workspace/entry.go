@@ -1,10 +1,5 @@
 package workspace
 
-import (
-	"io/fs"
-	"time"
-)
-
 // The kinds of entries, as find calls them.
 const (
 	kindFile = 'f'
@@ -16,7 +11,7 @@ const (
 type entry struct {
 	name string // here without, on the host with the directory
 	kind byte
-	perm uint16 // the lower twelve bits of a mode
+	perm uint16 // the lower twelve bits of a mode; here without those that make a program run as somebody else
 	nsec int32
 	sec  int64
 	size int64
@@ -34,26 +29,6 @@ const (
 	ownAll   = 0o700
 )
 
-// entryOf describes what is here. The bits that make a program run as somebody else do not travel.
-func entryOf(name string, info fs.FileInfo) (entry, bool) {
-	mtime := info.ModTime()
-	e := entry{name: name, perm: uint16(info.Mode().Perm()), sec: mtime.Unix(), nsec: int32(mtime.Nanosecond())}
-	if info.Mode()&fs.ModeSticky != 0 {
-		e.perm |= sticky
-	}
-	switch {
-	case info.Mode().IsRegular():
-		e.kind, e.size = kindFile, info.Size()
-	case info.IsDir():
-		e.kind = kindDir
-	case info.Mode().Type() == fs.ModeSymlink:
-		e.kind = kindLink
-	default:
-		return e, false
-	}
-	return e, true
-}
-
 // equal reports whether the host has what is here, as far as one can tell without reading it.
 func (e *entry) equal(there *entry) bool {
 	if e.kind != there.kind || e.sec != there.sec || e.nsec != there.nsec {
@@ -67,8 +42,6 @@ func (e *entry) equal(there *entry) bool {
 	}
 	return e.link == there.link
 }
-
-func (e *entry) mtime() time.Time { return time.Unix(e.sec, int64(e.nsec)) }
 
 // list is a directory that is here. Its path is relative to the tree, and empty for that itself.
 type list struct {

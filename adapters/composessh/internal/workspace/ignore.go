@@ -184,6 +184,9 @@ func (s *scope) matchDocker(name string) (bool, patternmatcher.MatchInfo) {
 	return matched && err == nil, info // a pattern that does not compile matches nothing
 }
 
+// mayDescend reports whether a directory may be ignored in part.
+func (r *rules) mayDescend() bool { return r != nil && r.docker != nil && r.docker.Exclusions() }
+
 // mayExcept reports whether an exception ("!…") may match something below a directory.
 func (r *rules) mayExcept(dir string) bool {
 	parts := strings.Split(dir, "/")

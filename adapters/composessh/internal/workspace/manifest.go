@@ -5,26 +5,38 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sand-boxer/sandboxer"
 )
 
-// manifestScript lists everything below the directory $1, which it makes, and ends the list with a mark: a stream that broke
-// off looks as if it had ended. -ignore_readdir_race is for what goes while it looks.
+// manifestScript lists everything below the directory $1, which it makes, and ends the list with find's exit code: a stream
+// that broke off looks as if it had ended. -ignore_readdir_race is for what goes while it looks. The rest of the arguments
+// is a command that the list goes through.
 const manifestScript = `LC_ALL=C;export LC_ALL
-mkdir -p -- "$1"&&cd -- "$1"||exit 83
-find . -ignore_readdir_race -mindepth 1 -printf '%y%m %s %T@ %P\0%l\0'&&exec printf '.\0'
+cd -- "$1" 2>/dev/null||{ mkdir -p -- "$1"&&cd -- "$1"||exit 83;}
+shift
+{ find . -ignore_readdir_race -mindepth 1 -printf '%y%m %s %T@ %P\0%l\0'
 c=$?
-case $(find --version 2>/dev/null) in *GNU*)exit $c;;esac
-echo find >&2;exit 81`
+[ $c = 0 ]||case $(find --version 2>/dev/null) in *GNU*);;*)c=81;;esac
+printf '.%s\0' $c;}|"$@"`
 
 const (
 	maxManifest = 512 << 20 // bytes that a host's list may have
 	maxPath     = 1 << 16   // of one name in it, or of where a link leads
-	manifestEnd = ".\x00"
+
+	// farTrip is the round trip from which on the list is compressed; nearer, that costs more than it saves.
+	farTrip = 15 * time.Millisecond
+)
+
+// Find writes 4 KiB at a time, and each piece costs both sides more than its contents.
+var (
+	inBlocks   = []string{"dd", "bs=64k", "iflag=fullblock", "status=none"}
+	compressed = []string{"gzip", "-1"}
 )
 
 var errManifest = errors.New("the list of files on the host is not one that find writes")
@@ -35,39 +47,47 @@ type remote struct {
 	index   map[string]int32 // by name
 }
 
-// capped keeps what is written to it, up to a limit.
-type capped struct {
-	bytes.Buffer
-	limit int
-}
-
-func (c *capped) Write(p []byte) (int, error) {
-	if c.Len()+len(p) > c.limit {
-		return 0, sandboxer.Mark(sandboxer.ResourceExhausted, fmt.Errorf("the list of files on the host has more than %d MiB; remove some of them, or push into a new directory", c.limit>>20))
-	}
-	return c.Buffer.Write(p)
-}
-
 // readRemote lists what the host has below dir.
 func readRemote(ctx context.Context, r Runner, dir string) (*remote, error) {
-	out, said := &capped{limit: maxManifest}, &tail{}
-	result, err := r.Exec(ctx, sandboxer.ExecRequest{Command: script(manifestScript, dir), Stdout: out, Stderr: said})
+	m, said := newManifest(), &tail{}
+	var out io.Writer = m
+	through := inBlocks
+	var unpack *gunzip
+	if c, ok := r.(interface{ RoundTrip() time.Duration }); ok && c.RoundTrip() >= farTrip {
+		through, unpack = compressed, newGunzip(m)
+		defer unpack.stop()
+		out = unpack
+	}
+	result, err := r.Exec(ctx, sandboxer.ExecRequest{Command: script(manifestScript, append([]string{dir}, through...)...), Stdout: out, Stderr: said})
+	if m.err != nil { // it ended the command
+		return nil, failed(r, sandboxer.CodeOf(m.err), "list %s: %w", dir, m.err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	switch {
-	case result.ExitCode == exitMissing:
-		return nil, failed(r, sandboxer.FailedPrecondition, "a workspace needs GNU %s on the host; install it (apt-get install findutils)", said.lastLine())
 	case result.ExitCode == exitNoDir:
 		return nil, failed(r, sandboxer.FailedPrecondition, "the directory %s cannot be made or entered: %s", dir, said.lastLine())
+	case result.ExitCode == exitNoCommand:
+		return nil, failed(r, sandboxer.FailedPrecondition, "a workspace needs find and %s on the host: %s", through[0], said.lastLine())
 	case result.Err() != nil:
 		return nil, failed(r, saidCode(said), "list %s: %w: %s", dir, result.Err(), said.lastLine())
 	}
-	there, err := parseManifest(out.String())
-	if err != nil {
-		return nil, failed(r, sandboxer.CodeOf(err), "list %s: %w", dir, err)
+	if unpack != nil {
+		err = unpack.close() // m.err must not be looked at before, where the command was ended by something else
 	}
-	return there, nil
+	if err == nil {
+		err = m.end()
+	}
+	switch {
+	case err != nil:
+		return nil, failed(r, sandboxer.CodeOf(err), "list %s: %w", dir, err)
+	case m.code == exitMissing:
+		return nil, failed(r, sandboxer.FailedPrecondition, "a workspace needs GNU find on the host; install it (apt-get install findutils)")
+	case m.code != 0:
+		return nil, failed(r, saidCode(said), "list %s: find ended with %d: %s", dir, m.code, said.lastLine())
+	}
+	return &m.remote, nil
 }
 
 // saidCode classifies what programs of the host complain about.
@@ -83,35 +103,95 @@ func saidCode(said *tail) sandboxer.Code {
 	return sandboxer.Unknown
 }
 
-// parseManifest reads "TYPE MODE SIZE TIME PATH \0 TARGET \0" records up to the mark. Paths are relative, clean and
-// unique, whoever wrote them.
-func parseManifest(text string) (*remote, error) {
-	bad := func(what string) (*remote, error) {
-		return nil, sandboxer.Mark(sandboxer.Internal, fmt.Errorf("%w: %s", errManifest, what))
+// manifest parses a list while it comes: "TYPE MODE SIZE TIME PATH \0 TARGET \0" records, and ". CODE \0" at the end.
+// Paths are relative, clean and unique, whoever wrote them.
+type manifest struct {
+	remote
+	rest  []byte // of a record
+	total int
+	code  int   // of find; -1 until the end came
+	err   error // why it took no more
+}
+
+func newManifest() *manifest {
+	return &manifest{remote: remote{index: map[string]int32{}}, code: -1}
+}
+
+func (m *manifest) Write(p []byte) (int, error) {
+	if m.err == nil {
+		m.err = m.take(p)
 	}
-	text, ended := strings.CutSuffix(text, manifestEnd)
-	if !ended {
-		return nil, sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("%w: it broke off", errManifest))
+	if m.err != nil {
+		return 0, m.err
 	}
-	r := &remote{entries: make([]entry, 0, len(text)/64), index: make(map[string]int32, len(text)/64)}
-	for len(text) > 0 {
-		record, rest, ok := strings.Cut(text, "\x00")
-		target, rest, ok2 := strings.Cut(rest, "\x00")
-		if !ok || !ok2 {
-			return bad("a record is not ended")
-		}
-		text = rest
-		e, ok := parseRecord(record, target)
-		if !ok {
-			return bad(strconv.Quote(clip(record)))
-		}
-		if _, twice := r.index[e.name]; twice {
-			return bad("a name comes twice")
-		}
-		r.index[e.name] = int32(len(r.entries))
-		r.entries = append(r.entries, e)
+	return len(p), nil
+}
+
+func (m *manifest) take(p []byte) error {
+	if m.total += len(p); m.total > maxManifest {
+		return sandboxer.Mark(sandboxer.ResourceExhausted, fmt.Errorf("the list of files on the host has more than %d MiB; remove some of them, or push into a new directory", maxManifest>>20))
 	}
-	return r, nil
+	m.rest = append(m.rest, p...)
+	last := bytes.LastIndexByte(m.rest, 0)
+	text := string(m.rest[:last+1]) // once for all that is in it
+	done := 0
+	for done < len(text) {
+		n, err := m.record(text[done:])
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+		done += n
+	}
+	m.rest = append(m.rest[:0], m.rest[done:]...)
+	if len(m.rest) > 3*maxPath {
+		return badManifest("a record is too long")
+	}
+	return nil
+}
+
+// record takes one record off the text, whose last byte is a NUL. It returns its length, and 0 where it is not whole.
+func (m *manifest) record(text string) (int, error) {
+	if m.code >= 0 {
+		return 0, badManifest("something follows its end")
+	}
+	head, rest, _ := strings.Cut(text, "\x00")
+	if code, ok := strings.CutPrefix(head, "."); ok {
+		n, err := strconv.ParseUint(code, 10, 8)
+		if err != nil {
+			return 0, badManifest(strconv.Quote(clip(head)))
+		}
+		m.code = int(n)
+		return len(head) + 1, nil
+	}
+	target, _, ok := strings.Cut(rest, "\x00")
+	if !ok {
+		return 0, nil
+	}
+	e, ok := parseRecord(head, target)
+	if !ok {
+		return 0, badManifest(strconv.Quote(clip(head)))
+	}
+	if _, twice := m.index[e.name]; twice {
+		return 0, badManifest("a name comes twice")
+	}
+	m.index[e.name] = int32(len(m.entries))
+	m.entries = append(m.entries, e)
+	return len(head) + len(target) + 2, nil
+}
+
+// end says whether all of it came.
+func (m *manifest) end() error {
+	if m.code < 0 || len(m.rest) > 0 {
+		return sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("%w: it broke off", errManifest))
+	}
+	return nil
+}
+
+func badManifest(what string) error {
+	return sandboxer.Mark(sandboxer.Internal, fmt.Errorf("%w: %s", errManifest, what))
 }
 
 func parseRecord(record, target string) (e entry, ok bool) {

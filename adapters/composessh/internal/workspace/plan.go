@@ -9,11 +9,7 @@ import (
 type plan struct {
 	open   []string // directories to make writable first
 	remove []string // none of them below another
-	files  int64    // to be sent, and their contents
-	bytes  int64
-	dirs   int64
-	links  int64
-	same   int64
+	sum    Summary
 }
 
 // compare marks what is to be sent, and finds what is to be removed. Whatever the host's list says, a name in it only ever
@@ -70,29 +66,41 @@ func compare(here *local, there *remote, keep bool) *plan {
 			}
 			if e.send {
 				dirty[l.path] = true
-				p.count(e)
+				p.sum.count(e)
 			} else {
-				p.same++
+				p.sum.Same++
 			}
 		}
 	}
+	p.sum.Removed = int64(len(p.remove))
 	p.open = closed(there, dirs, dirty)
 	return p
 }
 
-func (p *plan) count(e *entry) {
+func (s *Summary) count(e *entry) {
 	switch e.kind {
 	case kindFile:
-		p.files++
-		p.bytes += e.size
+		s.Files++
+		s.Bytes += e.size
 	case kindDir:
-		p.dirs++
+		s.Dirs++
 	default:
-		p.links++
+		s.Links++
 	}
 }
 
-func (p *plan) empty() bool { return len(p.remove) == 0 && p.files+p.dirs+p.links == 0 }
+// summary is that of sending everything.
+func (l *local) summary() Summary {
+	s := Summary{Skipped: l.skipped}
+	for i := range l.lists {
+		for j := range l.lists[i].entries {
+			s.count(&l.lists[i].entries[j])
+		}
+	}
+	return s
+}
+
+func (p *plan) empty() bool { return p.sum.Removed+p.sum.Files+p.sum.Dirs+p.sum.Links == 0 }
 
 // surplus finds what the host has and is not here, without what is ignored and the directories around that.
 func surplus(here *local, there *remote) []string {

@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -39,7 +40,7 @@ cd -- "$1"||exit 83
 case $(tar --version 2>/dev/null </dev/null) in *"GNU tar"*);;*)echo tar >&2;exit 81;;esac
 [ "$2" = 0 ]||head -c "$2"|sed -z '$d'|xargs -0 -r chmod u+rwx --
 [ "$3" = 0 ]||head -c "$3"|sed -z '$d'|xargs -0 -r rm -rf --||exit 84
-exec tar -xpf - --no-same-owner --delay-directory-restore`
+exec tar -b 4096 -xpf - --no-same-owner --delay-directory-restore`
 
 // Push makes the directory dir of the host, an absolute path, which it makes, equal to the tree below root: files,
 // directories and links, with their permissions and their times to the nanosecond. Owners, set-user-ID and set-group-ID
@@ -57,47 +58,82 @@ func Push(ctx context.Context, r Runner, dir string, root *os.Root, o PushOption
 	if err != nil {
 		return Summary{}, err
 	}
-	// Both sides are read at the same time.
+	// Both sides are read at the same time, and what fails on one ends the other.
 	both, cancel := context.WithCancel(ctx)
 	defer cancel()
-	type answer struct {
-		there *remote
-		err   error
+	p := &push{r: r, dir: dir, root: root}
+	w := startWalk(both, root, rules, cancel)
+	there, err := readRemote(both, r, dir)
+	fresh := err == nil && len(there.entries) == 0 && !rules.mayDescend()
+	if fresh {
+		err = p.all(both, w)
 	}
-	asked := make(chan answer, 1)
-	go func() {
-		there, err := readRemote(both, r, dir)
-		asked <- answer{there, err}
-	}()
-	here, err := readLocal(both, root, rules)
 	if err != nil {
 		cancel()
 	}
-	got := <-asked
+	here, unread := w.wait()
+	if unread != nil && (err == nil || !isContext(unread)) {
+		return Summary{}, fmt.Errorf("read the workspace: %w", unread)
+	}
 	if err != nil {
-		return Summary{}, fmt.Errorf("read the workspace: %w", err)
+		return Summary{}, err
 	}
-	if got.err != nil {
-		return Summary{}, got.err
+	if fresh {
+		return here.summary(), nil
 	}
-	p := compare(here, got.there, o.Keep)
-	sum := Summary{
-		Files: p.files, Links: p.links, Dirs: p.dirs, Bytes: p.bytes,
-		Same: p.same, Removed: int64(len(p.remove)), Skipped: here.skipped,
-	}
-	if p.empty() {
-		return sum, nil
-	}
-	return sum, apply(ctx, r, dir, root, here, p)
+	return p.differences(ctx, here, there, o)
 }
 
-// apply does what was planned, in one command.
-func apply(ctx context.Context, r Runner, dir string, root *os.Root, here *local, p *plan) error {
-	open, remove := nulList(p.open), nulList(p.remove)
-	s := newStream(ctx, root, here, append(open, remove...), p.bytes)
+// push is one call.
+type push struct {
+	r    Runner
+	dir  string
+	root *os.Root
+}
+
+// all sends everything while it is found.
+func (p *push) all(ctx context.Context, w *walk) error {
+	s := newStream(ctx, p.root, func(s *stream, yield func(*list) bool) {
+		var total int64
+		for l := range w.follow {
+			for i := range l.entries {
+				l.entries[i].send = true
+				total += l.entries[i].size
+			}
+			if !yield(l) {
+				return
+			}
+		}
+		s.total.Store(total)
+	})
+	return p.apply(ctx, s, 0, 0)
+}
+
+// differences sends what the host lacks or has differently.
+func (p *push) differences(ctx context.Context, here *local, there *remote, o PushOptions) (Summary, error) {
+	plan := compare(here, there, o.Keep)
+	plan.sum.Skipped = here.skipped
+	if plan.empty() {
+		return plan.sum, nil
+	}
+	s := newStream(ctx, p.root, func(_ *stream, yield func(*list) bool) {
+		for i := range here.lists {
+			if !yield(&here.lists[i]) {
+				return
+			}
+		}
+	})
+	s.total.Store(plan.sum.Bytes)
+	open, remove := nulList(plan.open), nulList(plan.remove)
+	s.rest = append(open, remove...) // nobody reads yet
+	return plan.sum, p.apply(ctx, s, len(open), len(remove))
+}
+
+// apply lets the host take a stream, in one command.
+func (p *push) apply(ctx context.Context, s *stream, open, remove int) error {
 	said := &tail{}
-	result, err := r.Send(ctx, sandboxer.ExecRequest{
-		Command: script(applyScript, dir, strconv.Itoa(len(open)), strconv.Itoa(len(remove))),
+	result, err := p.r.Send(ctx, sandboxer.ExecRequest{
+		Command: script(applyScript, p.dir, strconv.Itoa(open), strconv.Itoa(remove)),
 		Stdin:   s, Stderr: said,
 	})
 	_ = s.Close() // nothing can fail
@@ -110,9 +146,13 @@ func apply(ctx context.Context, r Runner, dir string, root *os.Root, here *local
 	case result.Err() == nil:
 		return nil
 	case result.ExitCode == exitMissing:
-		return failed(r, sandboxer.FailedPrecondition, "a workspace needs GNU %s on the host; install it (apt-get install tar)", said.lastLine())
+		return failed(p.r, sandboxer.FailedPrecondition, "a workspace needs GNU %s on the host; install it (apt-get install tar)", said.lastLine())
 	case result.ExitCode == exitNoDir:
-		return failed(r, sandboxer.FailedPrecondition, "the directory %s cannot be entered: %s", dir, said.lastLine())
+		return failed(p.r, sandboxer.FailedPrecondition, "the directory %s cannot be entered: %s", p.dir, said.lastLine())
 	}
-	return failed(r, saidCode(said), "write to %s: %w: %s; another push completes it", dir, result.Err(), said.lastLine())
+	return failed(p.r, saidCode(said), "write to %s: %w: %s; another push completes it", p.dir, result.Err(), said.lastLine())
+}
+
+func isContext(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

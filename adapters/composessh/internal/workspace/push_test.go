@@ -149,12 +149,12 @@ func TestPushMakesTreesEqual(t *testing.T) {
 		want   workspace.Summary
 	}{
 		{"content", func(dir string) error {
-			return errors.Join(os.WriteFile(filepath.Join(dir, "plain"), []byte("other"), 0), os.Chtimes(filepath.Join(dir, "plain"), stamp, stamp))
-		}, workspace.Summary{Files: 1, Bytes: 5}},
+			return errors.Join(os.WriteFile(filepath.Join(dir, "plain"), []byte("longer"), 0), os.Chtimes(filepath.Join(dir, "plain"), stamp, stamp))
+		}, workspace.Summary{Files: 1, Bytes: 6}},
 		{"a nanosecond", func(dir string) error {
 			return os.Chtimes(filepath.Join(dir, "plain"), stamp, stamp.Add(1))
-		}, workspace.Summary{Files: 1, Bytes: 5}},
-		{"mode", func(dir string) error { return os.Chmod(filepath.Join(dir, "plain"), 0o711) }, workspace.Summary{Files: 1, Bytes: 5}},
+		}, workspace.Summary{Files: 1, Bytes: 6}},
+		{"mode", func(dir string) error { return os.Chmod(filepath.Join(dir, "plain"), 0o711) }, workspace.Summary{Files: 1, Bytes: 6}},
 		{"mode of a directory", func(dir string) error { return os.Chmod(filepath.Join(dir, "empty-dir"), 0o750) }, workspace.Summary{Dirs: 1}},
 		{"a new file in a read-only directory", func(dir string) error {
 			return errors.Join(os.WriteFile(filepath.Join(dir, "read-only/new"), nil, 0o644), os.Chtimes(filepath.Join(dir, "read-only"), stamp, stamp))

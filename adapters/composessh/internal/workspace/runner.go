@@ -28,7 +28,8 @@ const (
 	exitMissing = 81 // a program is missing; its name is the last line on standard error
 	exitTaken   = 82 // there is something else in the place
 	exitNoDir   = 83 // the directory cannot be made or entered
-	exitDelete  = 84 // something could not be removed
+
+	exitNoCommand = 127 // the shell's
 )
 
 // script makes the command that runs a shell script with arguments.

@@ -1,14 +1,17 @@
 package workspace
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
+	"slices"
 	"sync"
-	"syscall"
+	"sync/atomic"
 
 	"github.com/sand-boxer/sandboxer"
 )
@@ -38,8 +41,8 @@ type stream struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	root   *os.Root
-	total  int64
-	done   int64 // contents so far
+	total  atomic.Int64 // contents; 0 until it is known
+	done   int64        // so far
 	queue  chan *batch
 	free   chan []byte
 	wg     sync.WaitGroup
@@ -47,21 +50,22 @@ type stream struct {
 	mu   sync.Mutex // held while reading
 	rest []byte     // of what is to be read next
 	cur  *batch
-	file *os.File // a large one
-	left int64    // of it
-	pad  int64    // behind it
+	file *file // a large one
+	left int64 // of it
+	pad  int64 // behind it
 	end  bool
 	err  error
 }
 
-func newStream(ctx context.Context, root *os.Root, here *local, prefix []byte, total int64) *stream {
+// newStream sends what is marked in the lists, of which a directory's comes after the one that it is in.
+func newStream(ctx context.Context, root *os.Root, lists func(s *stream, yield func(*list) bool)) *stream {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &stream{ctx: ctx, cancel: cancel, root: root, rest: prefix, total: total, queue: make(chan *batch, ahead), free: make(chan []byte, ahead+readers)}
+	s := &stream{ctx: ctx, cancel: cancel, root: root, queue: make(chan *batch, ahead), free: make(chan []byte, ahead+readers)}
 	work := make(chan *batch, ahead)
 	s.wg.Go(func() {
 		defer close(work)
 		defer close(s.queue)
-		for b := range batches(here) {
+		for b := range batches(func(yield func(*list) bool) { lists(s, yield) }) {
 			select {
 			case s.queue <- b:
 			case <-ctx.Done():
@@ -80,6 +84,9 @@ func newStream(ctx context.Context, root *os.Root, here *local, prefix []byte, t
 					case b.data = <-s.free:
 					default:
 					}
+					if b.data == nil {
+						b.data = make([]byte, 0, batchSize+batchSize/2)
+					}
 					b.data, b.err = s.load(b, b.data[:0])
 				}
 				close(b.ready)
@@ -90,10 +97,9 @@ func newStream(ctx context.Context, root *os.Root, here *local, prefix []byte, t
 }
 
 // batches cuts what is to be sent into pieces, directories before what is in them.
-func batches(here *local) func(yield func(*batch) bool) {
+func batches(lists iter.Seq[*list]) iter.Seq[*batch] {
 	return func(yield func(*batch) bool) {
-		for i := range here.lists {
-			l := &here.lists[i]
+		for l := range lists {
 			var b *batch
 			var size int64
 			flush := func() bool {
@@ -128,9 +134,9 @@ func batches(here *local) func(yield func(*batch) bool) {
 
 // load makes the piece of the stream. A file that went meanwhile is left out, as if it had gone before.
 func (s *stream) load(b *batch, data []byte) ([]byte, error) {
-	var dir *os.Root // opened when a file needs it
+	var dir *folder // opened when a file needs it
 	defer func() {
-		if dir != nil && dir != s.root {
+		if dir != nil {
 			_ = dir.Close() // read only
 		}
 	}()
@@ -142,13 +148,10 @@ func (s *stream) load(b *batch, data []byte) ([]byte, error) {
 		}
 		var err error
 		if dir == nil {
-			if dir, err = s.open(b.dir); errors.Is(err, fs.ErrNotExist) {
-				dir = nil
-				continue
-			}
+			dir, err = s.open(b.dir)
 		}
 		if err == nil {
-			data, err = appendFile(data, dir, path, e)
+			data, err = appendFile(data, dir, path, e.name)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, classify(fmt.Errorf("%q: %w", clip(path), err))
@@ -157,49 +160,38 @@ func (s *stream) load(b *batch, data []byte) ([]byte, error) {
 	return data, nil
 }
 
-func (s *stream) open(dir string) (*os.Root, error) {
+func (s *stream) open(dir string) (*folder, error) {
 	if dir == "" {
-		return s.root, nil
+		return openFolder(s.root)
 	}
-	return s.root.OpenRoot(dir)
-}
-
-// openFile opens a file that was a regular one a moment ago, and describes it as it is now.
-func openFile(dir *os.Root, e *entry) (*os.File, entry, error) {
-	f, err := dir.OpenFile(e.name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	root, err := s.root.OpenRoot(dir)
 	if err != nil {
-		return nil, entry{}, err
+		return nil, err
 	}
-	info, err := f.Stat()
-	if err == nil {
-		if now, ok := entryOf(e.name, info); ok && now.kind == kindFile {
-			return f, now, nil
-		}
-		err = sandboxer.Mark(sandboxer.Aborted, errors.New("was replaced by something else while it was read; stop what writes to it and try again"))
-	}
-	return nil, entry{}, errors.Join(err, f.Close())
+	defer func() { _ = root.Close() }() // read only
+	return openFolder(root)
 }
 
 // appendFile appends a small file. One that grows meanwhile is cut off, one that shrinks is as short as it became; either
 // has another time by then, and goes again next time.
-func appendFile(data []byte, dir *os.Root, path string, e *entry) ([]byte, error) {
-	f, now, err := openFile(dir, e)
+func appendFile(data []byte, dir *folder, path, name string) ([]byte, error) {
+	f, e, err := dir.open(name)
 	if err != nil {
 		return data, err
 	}
 	defer func() { _ = f.Close() }() // read only
-	size := min(now.size, 2*largeFile)
+	size := min(e.size, 2*largeFile)
 	start := len(data)
-	data = appendHeader(data, path, &now, size)
+	data = appendHeader(data, path, &e, size)
 	body := len(data)
-	data = append(data, make([]byte, size)...)
+	data = slices.Grow(data, int(size+block))[:body+int(size)]
 	n, err := io.ReadFull(f, data[body:])
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = nil
 	}
 	if err == nil && int64(n) < size { // the headers say otherwise
-		kept := append([]byte(nil), data[body:body+n]...)
-		data = append(appendHeader(data[:start], path, &now, int64(n)), kept...)
+		kept := bytes.Clone(data[body : body+n])
+		data = append(appendHeader(data[:start], path, &e, int64(n)), kept...)
 	}
 	return pad(data, int64(n)), err
 }
@@ -301,21 +293,23 @@ func (s *stream) begin(b *batch) error {
 	if err != nil {
 		return fail(err)
 	}
-	f, now, err := openFile(dir, e)
-	if dir != s.root {
-		_ = dir.Close() // read only
-	}
+	f, now, err := dir.open(e.name)
+	_ = dir.Close() // read only
 	if err != nil {
 		return fail(err)
 	}
-	s.file, s.left, s.pad = f, now.size, padding(now.size)
+	s.file, s.left, s.pad = &f, now.size, padding(now.size)
 	s.rest = appendHeader(nil, path, &now, now.size)
 	return nil
 }
 
 func (s *stream) count(n int64) {
 	s.done += n
-	sandboxer.Report(s.ctx, sandboxer.Progress{Stage: stageUpload, Done: min(s.done, s.total), Total: s.total, Unit: "bytes"})
+	p := sandboxer.Progress{Stage: stageUpload, Done: s.done, Total: s.total.Load(), Unit: "bytes"}
+	if p.Total > 0 {
+		p.Done = min(p.Done, p.Total)
+	}
+	sandboxer.Report(s.ctx, p)
 }
 
 // Close ends the stream and everything that reads for it.
@@ -344,3 +338,5 @@ func (s *stream) failure() error {
 	}
 	return s.err
 }
+
+var errReplaced = sandboxer.Mark(sandboxer.Aborted, errors.New("was replaced by something else while it was read; stop what writes to it and try again"))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -15,8 +16,8 @@ import (
 )
 
 const (
-	walkers  = 4    // directories that are read at the same time
-	maxDepth = 1000 // each level may hold a file descriptor
+	maxWalkers = 8    // directories that are read at the same time
+	maxDepth   = 1000 // each level may hold a file descriptor
 )
 
 // local is what is here.
@@ -50,19 +51,22 @@ type job struct {
 
 // walk reads a tree with several workers, the newest job first, so that few directories are open at a time.
 type walk struct {
-	ctx context.Context
+	failed func()
+	stop   func() bool
+	wg     sync.WaitGroup
 
 	mu     sync.Mutex
 	cond   *sync.Cond
 	jobs   []job
 	active int // jobs that are being worked on
 	err    error
-	out    local
+	out    local // lists are in an order in which a directory comes before what is in it
 }
 
-// readLocal lists everything below root that is not ignored.
-func readLocal(ctx context.Context, root *os.Root, rules *rules) (*local, error) {
-	w := &walk{ctx: ctx}
+// startWalk begins to list everything below root that is not ignored. It needs wait to be called. failed is called when it
+// cannot go on.
+func startWalk(ctx context.Context, root *os.Root, rules *rules, failed func()) *walk {
+	w := &walk{failed: failed}
 	w.cond = sync.NewCond(&w.mu)
 	if rules != nil {
 		w.out.scopes = map[string]*scope{}
@@ -70,16 +74,22 @@ func readLocal(ctx context.Context, root *os.Root, rules *rules) (*local, error)
 	top := &held{root: root}
 	top.refs.Add(1)
 	w.jobs = []job{{parent: top, base: ".", scope: rules.top()}}
-	stop := context.AfterFunc(ctx, func() { w.fail(ctx.Err()) })
-	defer stop()
-	var wg sync.WaitGroup
-	for range walkers {
-		wg.Go(w.work)
+	w.stop = context.AfterFunc(ctx, func() { w.fail(ctx.Err()) })
+	// The host is asked at the same time, which takes longer: where it is this machine, it needs room too.
+	for range min(max(runtime.GOMAXPROCS(0)/2, 1), maxWalkers) {
+		w.wg.Go(w.work)
 	}
-	wg.Wait()
+	return w
+}
+
+// wait returns what is here once it is known, sorted by path.
+func (w *walk) wait() (*local, error) {
+	w.wg.Wait()
+	w.stop()
 	for _, j := range w.jobs { // after an error
 		j.parent.release()
 	}
+	w.jobs = nil
 	if w.err != nil {
 		return nil, w.err
 	}
@@ -89,11 +99,32 @@ func readLocal(ctx context.Context, root *os.Root, rules *rules) (*local, error)
 	return &w.out, nil
 }
 
+// follow yields lists while they are found, each after that of the directory it lies in. It ends early after an error,
+// which wait returns.
+func (w *walk) follow(yield func(*list) bool) {
+	for i := 0; ; i++ {
+		w.mu.Lock()
+		for i == len(w.out.lists) && w.err == nil && (w.active > 0 || len(w.jobs) > 0) {
+			w.cond.Wait()
+		}
+		if w.err != nil || i == len(w.out.lists) {
+			w.mu.Unlock()
+			return
+		}
+		l := w.out.lists[i]
+		w.mu.Unlock()
+		if !yield(&l) {
+			return
+		}
+	}
+}
+
 func (w *walk) fail(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err == nil {
 		w.err = classify(err)
+		w.failed()
 	}
 	w.cond.Broadcast()
 }
@@ -156,7 +187,12 @@ func (w *walk) read(j job) (found []entry, more []job, skipped []string, sc *sco
 	h := &held{root: root, own: true}
 	h.refs.Add(1)
 	defer h.release()
-	names, err := namesOf(root)
+	dir, err := openFolder(root)
+	if err != nil {
+		return fail("", err)
+	}
+	defer func() { _ = dir.Close() }() // read only
+	names, err := dir.names()
 	if err != nil {
 		return fail("", err)
 	}
@@ -165,19 +201,17 @@ func (w *walk) read(j job) (found []entry, more []job, skipped []string, sc *sco
 	}
 	found = make([]entry, 0, len(names))
 	for _, base := range names {
-		info, err := root.Lstat(base)
+		e, ok, err := dir.stat(base)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return fail(base, err)
 		}
-		e, ok := entryOf(base, info)
 		verdict := sc.judge(base, e.kind == kindDir)
-		if verdict == ignored {
-			continue
-		}
 		switch {
+		case verdict == ignored:
+			continue
 		case !ok:
 			skipped = append(skipped, join(j.path, base))
 			continue
@@ -185,32 +219,10 @@ func (w *walk) read(j job) (found []entry, more []job, skipped []string, sc *sco
 			e.weak = verdict == descend
 			h.refs.Add(1)
 			more = append(more, job{h, base, join(j.path, base), sc.below(base), j.depth + 1})
-		case e.kind == kindLink:
-			if e.link, err = root.Readlink(base); errors.Is(err, fs.ErrNotExist) {
-				continue
-			} else if err != nil {
-				return fail(base, err)
-			}
-			if os.PathSeparator == '\\' {
-				e.link = strings.ReplaceAll(e.link, `\`, "/")
-			}
 		}
 		found = append(found, e)
 	}
 	return found, more, skipped, sc, nil
-}
-
-func namesOf(root *os.Root) ([]string, error) {
-	f, err := root.Open(".")
-	if err != nil {
-		return nil, err
-	}
-	names, err := f.Readdirnames(-1)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return nil, err
-	}
-	slices.Sort(names)
-	return names, nil
 }
 
 // dropWeak leaves out ignored directories in which there is nothing else.
