@@ -133,12 +133,11 @@ func (c *clone) fetch(ctx context.Context, temp string) (string, error) {
 	if len(c.o.KnownHosts) > 0 {
 		hosts = strings.Join(c.o.KnownHosts, "\n") + "\n"
 	}
-	var out bytes.Buffer
-	said := &progressWriter{ctx: ctx}
+	out, said := &tail{}, &progressWriter{ctx: ctx}
 	result, err := c.r.Exec(ctx, sandboxer.ExecRequest{
 		Command: script(cloneScript, c.dir, temp, c.mark(), c.s.URL, c.s.Ref, c.kind(), strconv.Itoa(c.depth), submodules,
 			c.s.scheme+"://"+c.s.host, protocols, hosts, c.o.CA, secret.agent, given),
-		Stdin: stdin, Stdout: &out, Stderr: said,
+		Stdin: stdin, Stdout: out, Stderr: said,
 	})
 	if err != nil {
 		return "", err
@@ -147,9 +146,9 @@ func (c *clone) fetch(ctx context.Context, temp string) (string, error) {
 	if result.Err() != nil {
 		return "", c.explain(result, secret.scrub(said.lines))
 	}
-	commit, ok := strings.CutPrefix(strings.TrimSuffix(out.String(), "\n"), "commit ")
+	commit, ok := strings.CutPrefix(strings.TrimSuffix(string(out.kept), "\n"), "commit ")
 	if !ok || (commit != "" && !isCommit(commit)) {
-		return "", failed(c.r, sandboxer.Internal, "the clone of %s ended with an answer that is none: %q", c.s, printable(out.String()))
+		return "", failed(c.r, sandboxer.Internal, "the clone of %s ended with an answer that is none: %q", c.s, printable(string(out.kept)))
 	}
 	return commit, nil
 }

@@ -26,7 +26,7 @@ c=$?
 printf '.%s\0' $c;}|"$@"`
 
 const (
-	maxManifest = 512 << 20 // bytes that a host's list may have
+	maxManifest = 256 << 20 // bytes that a host's list may have
 	maxPath     = 1 << 16   // of one name in it, or of where a link leads
 
 	// farTrip is the round trip from which on the list is compressed; nearer, that costs more than it saves.

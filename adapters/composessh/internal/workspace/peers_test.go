@@ -47,9 +47,14 @@ func (p *peers) rsync(src, dst string) *exec.Cmd {
 	return exec.Command("rsync", "-a", "--delete", "-e", "ssh "+strings.Join(p.args, " "), src+"/", p.s.User+"@127.0.0.1:"+dst+"/")
 }
 
-func (p *peers) tar(src, dst string) *exec.Cmd {
+// tar is what people type: with kept false, on a connection of its own.
+func (p *peers) tar(src, dst string, kept bool) *exec.Cmd {
 	args := []string{"-c", `src=$1 dst=$2;shift 2;tar -C "$src" -cf - . | ssh "$@" "mkdir -p $dst && tar -C $dst -xpf -"`, "sh", src, dst}
-	return exec.Command("sh", append(append(args, p.args...), p.s.User+"@127.0.0.1")...)
+	to := p.args
+	if !kept {
+		to = to[:len(to)-2]
+	}
+	return exec.Command("sh", append(append(args, to...), p.s.User+"@127.0.0.1")...)
 }
 
 // tree is a copy of Go's source with times of its own, and a place for copies of it.
@@ -97,8 +102,6 @@ func touch(b *testing.B, src string, round int) {
 	}
 }
 
-var zz [][]time.Duration
-
 func median(ds []time.Duration) time.Duration {
 	slices.Sort(ds)
 	return ds[len(ds)/2]
@@ -106,7 +109,7 @@ func median(ds []time.Duration) time.Duration {
 
 // BenchmarkPeers compares with rsync and tar in one run, alternating, so that what else the machine does hits all of them.
 func BenchmarkPeers(b *testing.B) {
-	type sample struct{ ours, rsync, tar []time.Duration }
+	type sample struct{ ours, rsync, tar, kept []time.Duration }
 	run := func(b *testing.B, cmd *exec.Cmd) time.Duration {
 		b.Helper()
 		begin := time.Now()
@@ -125,6 +128,8 @@ func BenchmarkPeers(b *testing.B) {
 		if len(s.tar) > 0 {
 			b.ReportMetric(float64(median(s.tar).Microseconds())/1000, "ms-tar")
 			b.ReportMetric(float64(ours)/float64(median(s.tar)), "x-tar")
+			b.ReportMetric(float64(median(s.kept).Microseconds())/1000, "ms-tar-kept")
+			b.ReportMetric(float64(ours)/float64(median(s.kept)), "x-tar-kept")
 		}
 	}
 	b.Run("fresh", func(b *testing.B) {
@@ -140,24 +145,20 @@ func BenchmarkPeers(b *testing.B) {
 			return time.Since(begin)
 		}
 		clean := func() {
-			for _, d := range []string{"ours", "rsync", "tar"} {
+			for _, d := range []string{"ours", "rsync", "tar", "kept"} {
 				remove(b, filepath.Join(place, d))
 			}
 		}
 		push(filepath.Join(place, "ours"))
-		run(b, p.tar(src, filepath.Join(place, "tar")))
+		run(b, p.tar(src, filepath.Join(place, "tar"), true))
 		var got sample
 		for b.Loop() {
 			clean()
-			u0 := cpu()
 			got.ours = append(got.ours, push(filepath.Join(place, "ours")))
-			u1 := cpu()
-			got.tar = append(got.tar, run(b, p.tar(src, filepath.Join(place, "tar"))))
-			u2 := cpu()
+			got.tar = append(got.tar, run(b, p.tar(src, filepath.Join(place, "tar"), false)))
+			got.kept = append(got.kept, run(b, p.tar(src, filepath.Join(place, "kept"), true)))
 			got.rsync = append(got.rsync, run(b, p.rsync(src, filepath.Join(place, "rsync"))))
-			zz = append(zz, []time.Duration{time.Duration(u1-u0) / 1e6, time.Duration(u2-u1) / 1e6, time.Duration(cpu()-u2) / 1e6})
 		}
-		fmt.Println("CPU", zz)
 		report(b, &got)
 	})
 	for _, changed := range []bool{false, true} {

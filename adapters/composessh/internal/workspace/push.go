@@ -47,7 +47,7 @@ cd -- "$1"||exit 83
 case $(tar --version 2>/dev/null </dev/null) in *"GNU tar"*);;*)echo tar >&2;exit 81;;esac
 [ "$2" = 0 ]||head -c "$2"|sed -z '$d'|xargs -0 -r chmod u+rwx --
 [ "$3" = 0 ]||head -c "$3"|sed -z '$d'|xargs -0 -r rm -rf --||exit 84
-exec tar -b 4096 -xpf - --numeric-owner "$4" --delay-directory-restore`
+exec tar -b 1024 -xpf - --numeric-owner "$4" --delay-directory-restore`
 
 // Push makes the directory dir of the host, an absolute path, which it makes, equal to the tree below root: files,
 // directories and links, with their permissions and their times to the nanosecond. Owners, set-user-ID and set-group-ID

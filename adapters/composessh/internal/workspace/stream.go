@@ -23,15 +23,21 @@ const (
 	largeFile = 256 << 10 // larger ones are read when it is their turn
 )
 
-// batch is a piece of the tar stream: some entries of one directory, or one large file.
+// batch is a piece of the tar stream: entries of some directories, or one large file.
 type batch struct {
-	dir     string
-	entries []*entry
-	large   bool
+	parts []part
+	size  int64 // of contents
+	large bool
 
 	ready chan struct{} // closed when data or err is there; nil for a large file
 	data  []byte
 	err   error
+}
+
+// part is some entries of one directory.
+type part struct {
+	dir     string
+	entries []*entry
 }
 
 // stream is the tar stream of what a plan sends, behind a prefix. Small files are read ahead in parallel. Read and Close
@@ -99,56 +105,76 @@ func newStream(ctx context.Context, root tree, own owner, lists func(s *stream, 
 // batches cuts what is to be sent into pieces, directories before what is in them.
 func batches(lists iter.Seq[*list]) iter.Seq[*batch] {
 	return func(yield func(*batch) bool) {
-		for l := range lists {
-			var b *batch
-			var size int64
-			flush := func() bool {
-				ok := b == nil || yield(b)
-				b, size = nil, 0
-				return ok
+		b, n := &batch{}, 0 // entries
+		flush := func() bool {
+			whole := b
+			b, n = &batch{}, 0
+			if len(whole.parts) == 0 {
+				return true
 			}
-			for j := range l.entries {
-				e := &l.entries[j]
-				switch {
-				case !e.send:
+			whole.ready = make(chan struct{})
+			return yield(whole)
+		}
+		for l := range lists {
+			var p *part // of b, for this directory
+			for i := range l.entries {
+				e := &l.entries[i]
+				if !e.send {
 					continue
-				case e.size > largeFile:
-					if !flush() || !yield(&batch{dir: l.path, entries: []*entry{e}, large: true}) {
+				}
+				if e.size > largeFile {
+					if !flush() || !yield(&batch{parts: []part{{l.path, []*entry{e}}}, size: e.size, large: true}) {
 						return
 					}
+					p = nil
 					continue
-				case b == nil:
-					b = &batch{dir: l.path, ready: make(chan struct{})}
 				}
-				b.entries = append(b.entries, e)
-				if size += e.size; (size >= batchSize || len(b.entries) >= batchMost) && !flush() {
-					return
+				if p == nil {
+					b.parts = append(b.parts, part{dir: l.path})
+					p = &b.parts[len(b.parts)-1]
 				}
-			}
-			if !flush() {
-				return
+				p.entries = append(p.entries, e)
+				b.size += e.size
+				if n++; b.size >= batchSize || n >= batchMost {
+					if !flush() {
+						return
+					}
+					p = nil
+				}
 			}
 		}
+		flush()
 	}
 }
 
-// load makes the piece of the stream. A file that went meanwhile is left out, as if it had gone before.
+// load makes the piece of the stream.
 func (s *stream) load(b *batch, data []byte) ([]byte, error) {
+	for i := range b.parts {
+		var err error
+		if data, err = s.loadPart(&b.parts[i], data); err != nil {
+			return nil, err
+		}
+	}
+	return data, nil
+}
+
+// loadPart leaves out a file that went meanwhile, as if it had gone before.
+func (s *stream) loadPart(p *part, data []byte) ([]byte, error) {
 	var dir folder // opened when a file needs it
 	defer func() {
 		if dir != nil {
 			_ = dir.Close() // read only
 		}
 	}()
-	for _, e := range b.entries {
-		path := join(b.dir, e.name)
+	for _, e := range p.entries {
+		path := join(p.dir, e.name)
 		if e.kind != kindFile {
 			data = appendHeader(data, path, e, 0, s.own)
 			continue
 		}
 		var err error
 		if dir == nil {
-			dir, err = s.open(b.dir)
+			dir, err = s.open(p.dir)
 		}
 		if err == nil {
 			data, err = appendFile(data, dir, path, e.name, s.own)
@@ -225,7 +251,7 @@ func (s *stream) Read(p []byte) (int, error) {
 }
 
 func (s *stream) shrank(err error) error {
-	path := join(s.cur.dir, s.cur.entries[0].name)
+	path := join(s.cur.parts[0].dir, s.cur.parts[0].entries[0].name)
 	if err == nil || errors.Is(err, io.EOF) {
 		err = sandboxer.Mark(sandboxer.Aborted, fmt.Errorf("became %d bytes shorter while it was read; stop what writes to it and try again", s.left))
 	}
@@ -264,10 +290,7 @@ func (s *stream) next() error {
 			return s.ctx.Err()
 		}
 		s.rest = s.cur.data
-		for _, e := range s.cur.entries {
-			s.done += e.size
-		}
-		s.count(0)
+		s.count(s.cur.size)
 		return s.cur.err
 	case s.end:
 		return io.EOF
@@ -281,15 +304,16 @@ func (s *stream) next() error {
 
 // begin opens a large file.
 func (s *stream) begin(b *batch) error {
-	e := b.entries[0]
-	path := join(b.dir, e.name)
+	p := &b.parts[0]
+	e := p.entries[0]
+	path := join(p.dir, e.name)
 	fail := func(err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return classify(fmt.Errorf("%q: %w", clip(path), err))
 	}
-	dir, err := s.open(b.dir)
+	dir, err := s.open(p.dir)
 	if err != nil {
 		return fail(err)
 	}
