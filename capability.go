@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"net"
 	"time"
@@ -27,6 +28,7 @@ const (
 	CapExtend           Capability = "extend"            // Extender
 	CapPause            Capability = "pause"             // Pauser
 	CapPreflight        Capability = "preflight"         // Preflighter
+	CapSync             Capability = "sync"              // Syncer
 )
 
 // Finder resolves an unknown outcome so that it can be adopted. It never creates.
@@ -178,6 +180,19 @@ type FileTransferer interface {
 	CopyOut(ctx context.Context, t Target, src string, tar io.Writer) error
 }
 
+// Syncer refreshes a directory of a sandbox: what a copy of all of it would bring, at the price of what changed.
+type Syncer interface {
+	// Sync makes the directory dst, which it creates, equal to src: files, directories and symbolic links as links, with their
+	// modes and their modification times to the nanosecond. dst is what it is in CopyIn; its own mode and time, and owners, are
+	// not src's. It reads and sends only what differs in kind, size, mode, time or link target, and removes what src has not;
+	// a file without a time in src (embed.FS) always differs. Nothing is written, emptied or removed through a link of dst: a
+	// link is replaced, and so is a file, so that programs which have it open keep what they read. Where the sandbox changes
+	// dst meanwhile, that still leads to nothing outside of it. After an error dst may hold some of both, and calling again
+	// completes it. A link of src needs an [fs.ReadLinkFS]; what is no file, directory or link is left out. A dst that cannot
+	// be synced is Unsupported, before anything changed.
+	Sync(ctx context.Context, t Target, dst string, src fs.FS) error
+}
+
 // Dialer connects to a port inside a sandbox. Dial fits http.Transport once its target is bound.
 type Dialer interface {
 	Dial(ctx context.Context, t Target, network, address string) (net.Conn, error)
@@ -263,6 +278,7 @@ func probes() []probe {
 		{CapExtend, implements[Extender]},
 		{CapPause, implements[Pauser]},
 		{CapPreflight, implements[Preflighter]},
+		{CapSync, implements[Syncer]},
 	}
 }
 
@@ -305,6 +321,8 @@ func capabilityOf[T any]() Capability {
 		return CapPause
 	case *Preflighter:
 		return CapPreflight
+	case *Syncer:
+		return CapSync
 	}
 	return ""
 }

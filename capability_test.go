@@ -3,6 +3,7 @@ package sandboxer_test
 import (
 	"context"
 	"io"
+	"io/fs"
 	"iter"
 	"net"
 	"slices"
@@ -86,6 +87,7 @@ func (others) Resume(context.Context, sandboxer.Target) (r sandboxer.Reachabilit
 	return r, nil
 }
 func (others) Preflight(context.Context, *sandboxer.ProvisionRequest) error { return nil }
+func (others) Sync(context.Context, sandboxer.Target, string, fs.FS) error  { return nil }
 
 // full can do everything.
 type full struct {
@@ -164,6 +166,8 @@ func has(ext sandboxer.Extension) []sandboxer.Capability {
 			_, ok = sandboxer.As[sandboxer.Pauser](ext)
 		case sandboxer.CapPreflight:
 			_, ok = sandboxer.As[sandboxer.Preflighter](ext)
+		case sandboxer.CapSync:
+			_, ok = sandboxer.As[sandboxer.Syncer](ext)
 		}
 		add(c, ok)
 	}
@@ -230,7 +234,7 @@ func TestAsReturnsTheOneInFront(t *testing.T) {
 
 func TestCapabilityNames(t *testing.T) {
 	t.Parallel()
-	want := []sandboxer.Capability{"find", "list", "exec", "files", "dial", "expose", "snapshot", "snapshot-transfer", "meter", "inspect", "extend", "pause", "preflight"}
+	want := []sandboxer.Capability{"find", "list", "exec", "files", "dial", "expose", "snapshot", "snapshot-transfer", "meter", "inspect", "extend", "pause", "preflight", "sync"}
 	if diff := cmp.Diff(want, sandboxer.AllCapabilities()); diff != "" {
 		t.Errorf("manifests and profiles name capabilities by these words (-want +got):\n%s", diff)
 	}

@@ -147,6 +147,7 @@ const (
 	OpPause          Op = "pause"
 	OpResume         Op = "resume"
 	OpPreflight      Op = "preflight"
+	OpSync           Op = "sync"
 )
 
 // Call describes one call of an extension.

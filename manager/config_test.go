@@ -172,6 +172,7 @@ func TestInterceptors(t *testing.T) {
 			func() error { _, _ = sb.Dial(ctx, "tcp", "localhost:1"); return nil },
 			func() error { return sb.CopyOut(ctx, "", t.TempDir()) },
 			func() error { return sb.CopyIn(ctx, "", fstest.MapFS{}) },
+			func() error { return sb.Sync(ctx, "", fstest.MapFS{}) },
 			func() error { _, err := m.Reap(ctx, manager.ReapOptions{}); return err },
 			func() error {
 				w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Err: errLost, Effect: fake.After, Times: 1})
@@ -199,7 +200,7 @@ func TestInterceptors(t *testing.T) {
 			sandboxer.OpProvision, sandboxer.OpWaitReady, sandboxer.OpTeardown, sandboxer.OpFind, sandboxer.OpList, sandboxer.OpExec, sandboxer.OpCopyIn,
 			sandboxer.OpCopyOut, sandboxer.OpDial, sandboxer.OpExpose, sandboxer.OpSnapshot, sandboxer.OpRestore, sandboxer.OpDeleteSnapshot,
 			sandboxer.OpListSnapshots, sandboxer.OpExportSnapshot, sandboxer.OpImportSnapshot, sandboxer.OpEstimateCost, sandboxer.OpMeterActual,
-			sandboxer.OpInspect, sandboxer.OpExtend, sandboxer.OpPause, sandboxer.OpResume, sandboxer.OpPreflight,
+			sandboxer.OpInspect, sandboxer.OpExtend, sandboxer.OpPause, sandboxer.OpResume, sandboxer.OpPreflight, sandboxer.OpSync,
 		} {
 			c, ok := seen[op]
 			if !ok {

@@ -16,7 +16,7 @@ var errLimit = sandboxer.Mark(sandboxer.DeadlineExceeded, errors.New("the limit 
 // long as its caller waits, because it moves as much as there is, or has a limit of its own.
 func (c *Config) limit(op sandboxer.Op) (most time.Duration, field string) {
 	switch op {
-	case sandboxer.OpExec, sandboxer.OpCopyIn, sandboxer.OpCopyOut, sandboxer.OpSnapshot, sandboxer.OpExportSnapshot, sandboxer.OpImportSnapshot:
+	case sandboxer.OpExec, sandboxer.OpCopyIn, sandboxer.OpCopyOut, sandboxer.OpSync, sandboxer.OpSnapshot, sandboxer.OpExportSnapshot, sandboxer.OpImportSnapshot:
 		return 0, ""
 	case sandboxer.OpWaitReady, sandboxer.OpList, sandboxer.OpListSnapshots:
 		return 0, "" // see waitReady and listTimeout

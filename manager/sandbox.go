@@ -271,6 +271,17 @@ func (s *Sandbox) CopyIn(ctx context.Context, dst string, src fs.FS) error {
 	})
 }
 
+// Sync makes the directory dst of the sandbox equal to src, and sends only what differs: the way to bring changes of a local
+// tree into a sandbox that runs. What src has not is removed, also what the sandbox made itself; sync a directory that holds
+// nothing else. Files are told apart by kind, size, mode and modification time, as rsync does; those of a file system without
+// times, such as an embed.FS, are sent each time. After an error dst may hold some of both, and another Sync completes it.
+// Unsupported where the extension is no [sandboxer.Syncer], or cannot sync that dst; CopyIn then brings all of src.
+func (s *Sandbox) Sync(ctx context.Context, dst string, src fs.FS) error {
+	return use(ctx, s, sandboxer.OpSync, sandboxer.CapSync, func(ctx context.Context, x sandboxer.Syncer, t sandboxer.Target) error {
+		return x.Sync(ctx, t, dst, src)
+	})
+}
+
 // CopyOut copies the tree at src in the sandbox into localDir, which it creates. Nothing is ever written outside localDir;
 // symbolic links that lead out of it are left out and named in an InvalidArgument when all else is copied.
 func (s *Sandbox) CopyOut(ctx context.Context, src, localDir string) error {

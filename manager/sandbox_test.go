@@ -35,6 +35,7 @@ func methods(dir string) map[string]struct {
 		}},
 		"output":   {sandboxer.CapExec, func(ctx context.Context, sb *manager.Sandbox) error { _, err := sb.Output(ctx, "true"); return err }},
 		"copy in":  {sandboxer.CapFiles, func(ctx context.Context, sb *manager.Sandbox) error { return sb.CopyIn(ctx, "", fstest.MapFS{}) }},
+		"sync":     {sandboxer.CapSync, func(ctx context.Context, sb *manager.Sandbox) error { return sb.Sync(ctx, "", fstest.MapFS{}) }},
 		"copy out": {sandboxer.CapFiles, func(ctx context.Context, sb *manager.Sandbox) error { return sb.CopyOut(ctx, "", dir) }},
 		"dial": {sandboxer.CapDial, func(ctx context.Context, sb *manager.Sandbox) error {
 			_, err := sb.Dial(ctx, "tcp", "localhost:80")

@@ -196,6 +196,9 @@ func (t *trial) calls(b *box, req *sandboxer.ProvisionRequest) []call {
 		})
 		add("CopyOut", func(ctx context.Context) error { return x.CopyOut(ctx, b.target, ".", io.Discard) })
 	}
+	if x, ok := sandboxer.As[sandboxer.Syncer](b.ext); ok {
+		add("Sync", func(ctx context.Context) error { return x.Sync(ctx, b.target, "cancelled", fsOf(sampleTree())) })
+	}
 	if x, ok := sandboxer.As[sandboxer.Snapshotter](b.ext); ok {
 		add("Snapshot", func(ctx context.Context) error {
 			_, err := x.Snapshot(ctx, b.target, sandboxer.SnapshotRequest{ID: snapshotID(), Labels: b.req.Labels})

@@ -37,7 +37,7 @@ func checks() []check {
 	return slices.Concat(
 		capabilityChecks(), provisionChecks(), readyChecks(), teardownChecks(), handleChecks(), inputChecks(), lostChecks(),
 		foreignChecks(), lookupChecks(), cancelChecks(), lifetimeChecks(), pauseChecks(), meterChecks(),
-		execChecks(), argumentChecks(), streamChecks(), killChecks(), fileChecks(), linkChecks(), worldChecks(),
+		execChecks(), argumentChecks(), streamChecks(), killChecks(), fileChecks(), linkChecks(), syncChecks(), worldChecks(),
 		dialChecks(), snapshotChecks(), transferChecks(), secretChecks(),
 	)
 }

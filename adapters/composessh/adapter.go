@@ -83,6 +83,7 @@ var (
 	_ sandboxer.Inspector          = (*extension)(nil)
 	_ sandboxer.Executor           = (*extension)(nil)
 	_ sandboxer.FileTransferer     = (*extension)(nil)
+	_ sandboxer.Syncer             = (*extension)(nil)
 	_ sandboxer.Dialer             = (*extension)(nil)
 	_ sandboxer.Exposer            = (*extension)(nil)
 	_ sandboxer.Snapshotter        = (*extension)(nil)

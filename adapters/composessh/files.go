@@ -48,9 +48,9 @@ func (b *box) tool(id, script string, args ...string) sandboxer.ExecRequest {
 	return sandboxer.ExecRequest{Command: append(cmd, args...), Env: b.env}
 }
 
-// prepareScript makes the directory $1 and lists the symbolic links in it. $2 is what it must not leave, $3 and $4 who owns
-// what is made on the way.
-const prepareScript = `
+// makeScript makes the directory $1, and at says where that is. $2 is what it must not leave, $3 and $4 who owns what is made
+// on the way.
+const makeScript = `
 at=$(readlink -m -- "$1") || exit 1
 case $at/ in "$2"/*) ;; *) exit 45 ;; esac
 up=$at made=
@@ -58,7 +58,10 @@ while [ ! -d "$up" ]; do made=$up up=$(dirname -- "$up"); done
 umask 022
 mkdir -p -- "$at" || exit 1
 [ -z "$made" ] || [ "$3:$4" = 0:0 ] || chown -R "$3:$4" -- "$made" || exit 1
-exec find "$at" -type l -printf '%P\0'
+`
+
+// prepareScript lists the symbolic links in what it makes.
+const prepareScript = makeScript + `exec find "$at" -type l -printf '%P\0'
 `
 
 const extractScript = `
@@ -80,9 +83,8 @@ func (e *extension) CopyIn(ctx context.Context, t sandboxer.Target, dst string, 
 	if files == "" {
 		return b.copyInside(ctx, t, main, tar)
 	}
-	if b.ReadOnly && below(files, "/w") {
-		return sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf(
-			"sandbox %s: its Compose file mounts paths below the repository, so that the workspace cannot be written: whoever could would choose what the engine mounts; mount the whole repository (.) instead", b.name))
+	if err := b.writable(files); err != nil {
+		return err
 	}
 	id, err := b.container(ctx, t, filesService, false)
 	if err != nil {
@@ -101,6 +103,15 @@ func (e *extension) CopyIn(ctx context.Context, t sandboxer.Target, dst string, 
 		return fmt.Errorf("copying into %q of sandbox %s: %w", dst, b.name, err)
 	}
 	return b.extract(ctx, b.tool(id, extractScript, files, within), dst, tar, archive.RewriteOptions{Links: links(string(out.Stdout)), UID: who.uid, GID: who.gid})
+}
+
+// writable refuses a path of the container for files where the workspace is read-only.
+func (b *box) writable(files string) error {
+	if b.ReadOnly && below(files, "/w") {
+		return sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf(
+			"sandbox %s: its Compose file mounts paths below the repository, so that the workspace cannot be written: whoever could would choose what the engine mounts; mount the whole repository (.) instead", b.name))
+	}
+	return nil
 }
 
 func below(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }

@@ -124,6 +124,10 @@ func TestMountedPaths(t *testing.T) {
 	if sandboxer.CodeOf(err) != sandboxer.FailedPrecondition || !strings.Contains(err.Error(), "mount the whole repository") {
 		t.Errorf("a copy into it: %v", err)
 	}
+	err = sb.Sync(context.Background(), "", fstest.MapFS{"x": {Data: []byte("x")}})
+	if sandboxer.CodeOf(err) != sandboxer.FailedPrecondition || !strings.Contains(err.Error(), "mount the whole repository") {
+		t.Errorf("a sync of it: %v", err)
+	}
 	if err := sb.CopyIn(context.Background(), "/tmp/elsewhere", fstest.MapFS{"x": {Data: []byte("x"), Mode: 0o644, ModTime: time.Unix(1e9, 0)}}); err != nil {
 		t.Errorf("a copy to where the image's own tar writes: %v", err)
 	}

@@ -70,7 +70,7 @@ var ops = []sandboxer.Op{
 	sandboxer.OpCopyIn, sandboxer.OpCopyOut, sandboxer.OpDial, sandboxer.OpExpose, sandboxer.OpSnapshot, sandboxer.OpRestore,
 	sandboxer.OpDeleteSnapshot, sandboxer.OpListSnapshots, sandboxer.OpExportSnapshot, sandboxer.OpImportSnapshot,
 	sandboxer.OpEstimateCost, sandboxer.OpMeterActual, sandboxer.OpSnapshotCost, sandboxer.OpInspect, sandboxer.OpExtend, sandboxer.OpPause,
-	sandboxer.OpResume, sandboxer.OpPreflight,
+	sandboxer.OpResume, sandboxer.OpPreflight, sandboxer.OpSync,
 }
 
 // Fail adds a fault. Of several that match a call the one added first acts. It panics, with the closest valid one, where

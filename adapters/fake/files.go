@@ -58,6 +58,25 @@ func (e *extension) CopyOut(ctx context.Context, t sandboxer.Target, src string,
 	})
 }
 
+// Sync makes a directory equal to src.
+func (e *extension) Sync(ctx context.Context, t sandboxer.Target, dst string, src fs.FS) error {
+	return e.do(ctx, sandboxer.OpSync, t, func(hit) error {
+		w, err := e.world(ctx, t)
+		if err != nil {
+			return err
+		}
+		p := memfs.Join(Workspace, dst)
+		if _, err := w.fs.Stat(p); err != nil && e.b.broken(SyncNeedsDir) {
+			return sandboxer.Mark(sandboxer.NotFound, err)
+		}
+		o := memfs.SyncOptions{KeepExtra: e.b.broken(SyncKeepsExtra), ReadAll: e.b.broken(SyncReadsAll), FollowLinks: e.b.broken(SyncFollowsLinks)}
+		if err := w.fs.Sync(ctx, p, src, o); err != nil {
+			return fileError(ctx, "sync", dst, t, err)
+		}
+		return nil
+	})
+}
+
 // fileError classifies what went wrong with a path in a sandbox.
 func fileError(ctx context.Context, what, name string, t sandboxer.Target, err error) error {
 	if ctx.Err() != nil {

@@ -58,6 +58,10 @@ const (
 	CopyCutsBinary       Quirk = "files end at their first NUL byte"
 	CopyOtherWorld       Quirk = "Exec and the copies see different files"
 	CopyNeedsDir         Quirk = "CopyIn does not make its destination"
+	SyncKeepsExtra       Quirk = "Sync removes nothing"
+	SyncReadsAll         Quirk = "Sync reads and sends what is equal"
+	SyncFollowsLinks     Quirk = "Sync writes through links of its destination"
+	SyncNeedsDir         Quirk = "Sync does not make its destination"
 	DialAnything         Quirk = "Dial to a port where nobody listens succeeds"
 	SnapshotForgotten    Quirk = "Snapshot again under the same ID makes a second snapshot"
 	SnapshotLosesFiles   Quirk = "a restored sandbox lacks a file"
@@ -115,7 +119,7 @@ func Quirks() []Quirk {
 		ExecIgnoresTimeout, ExecIgnoresDir, ExecIgnoresEnv, ExecIgnoresStdin, ExecWaitsForStdin,
 		ExecWaitsForChildren, ExecKillsChildren, ExecJoinsArgs, ExecMangles, ExecIgnoresWriteErr, ExecLeavesProcess,
 		CopyDropsModes, CopyDropsTimes, CopyDropsEmpty, CopyFollowsLinks, CopyCutsBinary, CopyOtherWorld,
-		CopyNeedsDir, DialAnything, SnapshotForgotten, SnapshotLosesFiles, SnapshotsUnlisted, SnapshotDeleteLies,
+		CopyNeedsDir, SyncKeepsExtra, SyncReadsAll, SyncFollowsLinks, SyncNeedsDir, DialAnything, SnapshotForgotten, SnapshotLosesFiles, SnapshotsUnlisted, SnapshotDeleteLies,
 		SnapshotDeleteOnce, SnapshotNeedsState, SnapshotDiesToo, ImportUnverified, MeterFalls, MeterForgets,
 		MeterNeverFinal, MeterWrongSum, EstimateCreates, PreflightCreates, UndeclaredCapability, MissingCapability,
 		IgnoresContext, HandleHoldsSecret, ErrorHoldsSecret, Unclassified,

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
@@ -34,6 +35,12 @@ func (l *lab) copyOut(src string) (map[string]*tar.Header, map[string]string, er
 		}
 		heads[h.Name], texts[h.Name] = h, string(text)
 	}
+}
+
+// sync brings a tree of one file.
+func (l *lab) sync(dst string) error {
+	src := fstest.MapFS{"new": {Data: []byte("text\n"), Mode: 0o640, ModTime: stamp}}
+	return as[sandboxer.Syncer](l, l.ext).Sync(l.Context(), l.sbx, dst, src)
 }
 
 var stamp = time.Date(2020, 1, 2, 3, 4, 5, 123456789, time.UTC)
@@ -178,5 +185,19 @@ func insideProbes() map[fake.Quirk]func(*lab) error {
 		fake.CopyNeedsDir: func(l *lab) error {
 			return as[sandboxer.FileTransferer](l, l.ext).CopyIn(l.Context(), l.sbx, "a/b/c", tree(l))
 		},
+		fake.SyncKeepsExtra: func(l *lab) error {
+			err := as[sandboxer.FileTransferer](l, l.ext).CopyIn(l.Context(), l.sbx, "t", tree(l))
+			return errors.Join(err, l.sync("t"), l.prints("ls t", "new\n"))
+		},
+		fake.SyncReadsAll: func(l *lab) error {
+			err := l.sync("t")
+			_, _, _, tamper := l.run(sandboxer.ExecRequest{}, "echo else > t/new; touch -d 2020-01-02T03:04:05.123456789Z t/new; chmod 640 t/new")
+			return errors.Join(err, tamper, l.sync("t"), l.prints("cat t/new", "else\n"))
+		},
+		fake.SyncFollowsLinks: func(l *lab) error {
+			_, _, _, err := l.run(sandboxer.ExecRequest{}, "echo kept > out; mkdir t; ln -s ../out t/new")
+			return errors.Join(err, l.sync("t"), l.prints("cat out t/new", "kept\ntext\n"))
+		},
+		fake.SyncNeedsDir: func(l *lab) error { return errors.Join(l.sync("a/b/c"), l.prints("ls a/b/c", "new\n")) },
 	}
 }

@@ -37,6 +37,7 @@ type all struct {
 	*mock.MockExtender
 	*mock.MockPauser
 	*mock.MockPreflighter
+	*mock.MockSyncer
 }
 
 var (

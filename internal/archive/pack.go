@@ -223,6 +223,11 @@ func (p *packer) report(end bool) {
 	}
 }
 
+// InfoOf repairs what a file system says of a file, as PackFS does: its mode and time are those of its entry.
+func InfoOf(info fs.FileInfo) (mode fs.FileMode, mtime time.Time) {
+	return knownInfo(info).Mode(), modTime(info)
+}
+
 // modTime is the Unix epoch where a file system keeps no times.
 func modTime(info fs.FileInfo) time.Time {
 	if t := info.ModTime(); !t.IsZero() {

@@ -10,20 +10,20 @@ import (
 	"strings"
 )
 
-// folder is an open directory of this machine. Its names are single elements.
-type folder struct{ root *os.Root }
+// diskFolder is an open directory of this machine. Its names are single elements.
+type diskFolder struct{ root *os.Root }
 
-func openFolder(root *os.Root) (*folder, error) {
+func openFolder(root *os.Root) (folder, error) {
 	own, err := root.OpenRoot(".")
 	if err != nil {
 		return nil, err
 	}
-	return &folder{own}, nil
+	return &diskFolder{own}, nil
 }
 
-func (d *folder) Close() error { return d.root.Close() }
+func (d *diskFolder) Close() error { return d.root.Close() }
 
-func (d *folder) names() ([]string, error) {
+func (d *diskFolder) names() ([]string, error) {
 	f, err := d.root.Open(".")
 	if err != nil {
 		return nil, err
@@ -33,8 +33,7 @@ func (d *folder) names() ([]string, error) {
 	return names, errors.Join(err, f.Close())
 }
 
-// stat describes a name; false where it is no file, directory or link.
-func (d *folder) stat(name string) (entry, bool, error) {
+func (d *diskFolder) stat(name string) (entry, bool, error) {
 	info, err := d.root.Lstat(name)
 	if err != nil {
 		return entry{}, false, err
@@ -47,25 +46,21 @@ func (d *folder) stat(name string) (entry, bool, error) {
 	return e, ok, err
 }
 
-// open opens a regular file, and describes it as it is now. One that became something else is Aborted.
-func (d *folder) open(name string) (file, entry, error) {
+func (d *diskFolder) open(name string) (file, entry, error) {
 	f, err := d.root.Open(name)
 	if err != nil {
-		return file{}, entry{}, err
+		return nil, entry{}, err
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return file{}, entry{}, errors.Join(err, f.Close())
+		return nil, entry{}, errors.Join(err, f.Close())
 	}
 	e, ok := infoEntry(name, info)
 	if !ok || e.kind != kindFile {
-		return file{}, entry{}, errors.Join(errReplaced, f.Close())
+		return nil, entry{}, errors.Join(errReplaced, f.Close())
 	}
-	return file{f}, e, nil
+	return f, e, nil
 }
-
-// file is an open file.
-type file struct{ *os.File }
 
 func infoEntry(name string, info fs.FileInfo) (entry, bool) {
 	mtime := info.ModTime()

@@ -11,32 +11,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// folder is an open directory of this machine. Its names are single elements and are never followed when they are links,
+// diskFolder is an open directory of this machine. Its names are single elements and are never followed when they are links,
 // so that it leads nowhere else whatever changes meanwhile. The system is asked directly: an [os.File] for each of ten
 // thousand small files costs more than reading them.
-type folder struct {
+type diskFolder struct {
 	f  *os.File
 	fd int // of f
 }
 
-func openFolder(root *os.Root) (*folder, error) {
+func openFolder(root *os.Root) (folder, error) {
 	f, err := root.Open(".")
 	if err != nil {
 		return nil, err
 	}
-	return &folder{f, int(f.Fd())}, nil
+	return &diskFolder{f, int(f.Fd())}, nil
 }
 
-func (d *folder) Close() error { return d.f.Close() }
+func (d *diskFolder) Close() error { return d.f.Close() }
 
-func (d *folder) names() ([]string, error) {
+func (d *diskFolder) names() ([]string, error) {
 	names, err := d.f.Readdirnames(-1)
 	slices.Sort(names)
 	return names, err
 }
 
-// stat describes a name; false where it is no file, directory or link.
-func (d *folder) stat(name string) (entry, bool, error) {
+func (d *diskFolder) stat(name string) (entry, bool, error) {
 	var st unix.Stat_t
 	err := retry(func() error { return unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	if err != nil {
@@ -49,7 +48,7 @@ func (d *folder) stat(name string) (entry, bool, error) {
 	return e, ok, err
 }
 
-func (d *folder) readlink(name string) (string, error) {
+func (d *diskFolder) readlink(name string) (string, error) {
 	for size := 256; ; size *= 2 {
 		b := make([]byte, size)
 		n := 0
@@ -66,18 +65,17 @@ func (d *folder) readlink(name string) (string, error) {
 	}
 }
 
-// open opens a regular file, and describes it as it is now. One that became something else is Aborted.
-func (d *folder) open(name string) (file, entry, error) {
+func (d *diskFolder) open(name string) (file, entry, error) {
 	fd := -1
 	err := retry(func() (err error) {
 		fd, err = unix.Openat(d.fd, name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 		return err
 	})
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) { // a link, or a socket
-		return file{}, entry{}, errReplaced
+		return nil, entry{}, errReplaced
 	}
 	if err != nil {
-		return file{}, entry{}, &os.PathError{Op: "open", Path: name, Err: err}
+		return nil, entry{}, &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	var st unix.Stat_t
 	err = retry(func() error { return unix.Fstat(fd, &st) })
@@ -87,15 +85,15 @@ func (d *folder) open(name string) (file, entry, error) {
 	}
 	if err != nil {
 		_ = unix.Close(fd)
-		return file{}, entry{}, err
+		return nil, entry{}, err
 	}
-	return file{fd}, e, nil
+	return diskFile{fd}, e, nil
 }
 
-// file is an open file.
-type file struct{ fd int }
+// diskFile is an open file.
+type diskFile struct{ fd int }
 
-func (f file) Read(p []byte) (n int, err error) {
+func (f diskFile) Read(p []byte) (n int, err error) {
 	err = retry(func() (err error) {
 		n, err = unix.Read(f.fd, p)
 		return err
@@ -106,7 +104,7 @@ func (f file) Read(p []byte) (n int, err error) {
 	return max(n, 0), err
 }
 
-func (f file) Close() error { return unix.Close(f.fd) }
+func (f diskFile) Close() error { return unix.Close(f.fd) }
 
 // retry calls again when a signal interrupts.
 func retry(call func() error) error {

@@ -17,6 +17,8 @@ type entry struct {
 	size int64
 	link string // where a link leads
 
+	untimed bool // here: a file system that keeps no times has it
+
 	send bool // here: the host lacks it, or has another
 	weak bool // here: a directory that is ignored, and kept where something in it is not
 	same bool // on the host: it is here too
@@ -36,7 +38,7 @@ func (e *entry) equal(there *entry) bool {
 	}
 	switch e.kind {
 	case kindFile:
-		return e.size == there.size && e.perm == there.perm
+		return !e.untimed && e.size == there.size && e.perm == there.perm
 	case kindDir: // new directories inherit a set-group-ID bit there
 		return e.perm == there.perm&^setBits
 	}

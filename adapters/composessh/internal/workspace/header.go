@@ -13,7 +13,7 @@ const trailer = 2 * block
 
 // appendHeader appends the headers of an entry. archive/tar would do, at ten times the cost, which is most of what a small
 // file costs here. What does not fit into a ustar header, such as the fraction of a time, is in a pax header before it.
-func appendHeader(b []byte, path string, e *entry, size int64) []byte {
+func appendHeader(b []byte, path string, e *entry, size int64, own owner) []byte {
 	var pax []byte
 	name, kind, link := path, byte('0'), ""
 	switch e.kind {
@@ -34,8 +34,14 @@ func appendHeader(b []byte, path string, e *entry, size int64) []byte {
 	if e.nsec != 0 || e.sec < 0 || e.sec > maxOctal {
 		pax = record(pax, "mtime", paxTime(e.sec, e.nsec))
 	}
+	if own.uid > maxID {
+		pax = record(pax, "uid", strconv.Itoa(own.uid))
+	}
+	if own.gid > maxID {
+		pax = record(pax, "gid", strconv.Itoa(own.gid))
+	}
 	if len(pax) > 0 {
-		b = appendBlock(b, "sandboxer", 'x', 0o644, int64(len(pax)), 0, "")
+		b = appendBlock(b, "sandboxer", 'x', 0o644, int64(len(pax)), 0, "", owner{})
 		b = append(b, pax...)
 		b = pad(b, int64(len(pax)))
 	}
@@ -43,20 +49,26 @@ func appendHeader(b []byte, path string, e *entry, size int64) []byte {
 	if e.kind == kindLink {
 		perm = permBits
 	}
-	return appendBlock(b, name, kind, perm, size, e.sec, link)
+	return appendBlock(b, name, kind, perm, size, e.sec, link, own)
 }
 
-const maxOctal = 1<<33 - 1 // eleven digits
+const (
+	maxOctal = 1<<33 - 1 // eleven digits
+	maxID    = 1<<21 - 1 // seven
+)
+
+// owner is whose an entry is.
+type owner struct{ uid, gid int }
 
 // appendBlock appends one ustar header.
-func appendBlock(b []byte, name string, kind byte, perm, size, sec int64, link string) []byte {
+func appendBlock(b []byte, name string, kind byte, perm, size, sec int64, link string, own owner) []byte {
 	start := len(b)
 	b = append(b, zeros[:block]...)
 	h := b[start:]
 	copy(h[:100], name)
 	octal(h[100:108], perm)
-	octal(h[108:116], 0)
-	octal(h[116:124], 0)
+	octal(h[108:116], int64(min(own.uid, maxID)))
+	octal(h[116:124], int64(min(own.gid, maxID)))
 	octal(h[124:136], min(size, maxOctal))
 	octal(h[136:148], min(max(sec, 0), maxOctal))
 	h[156] = kind

@@ -42,7 +42,7 @@ type rules struct {
 }
 
 // readRules returns nil where nothing is ignored.
-func readRules(root *os.Root, o PushOptions) (*rules, error) {
+func readRules(root tree, o PushOptions) (*rules, error) {
 	r := &rules{noGit: o.NoGit}
 	for _, name := range o.Ignore {
 		switch name {
@@ -62,8 +62,8 @@ func readRules(root *os.Root, o PushOptions) (*rules, error) {
 	return r, nil
 }
 
-func (r *rules) readDocker(root *os.Root) error {
-	text, err := readPatterns(root, ".dockerignore")
+func (r *rules) readDocker(root tree) error {
+	text, err := root.text(".dockerignore")
 	if text == "" || err != nil {
 		return err
 	}
@@ -122,11 +122,11 @@ type scope struct {
 }
 
 // enter adds what the directory itself brings.
-func (s *scope) enter(root *os.Root, path string) (*scope, error) {
+func (s *scope) enter(root tree, path string) (*scope, error) {
 	if s == nil || !s.rules.git || s.inGit || s.all {
 		return s, nil
 	}
-	text, err := readPatterns(root, ".gitignore")
+	text, err := root.text(".gitignore")
 	if err != nil {
 		return nil, fmt.Errorf("patterns: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"strconv"
@@ -22,7 +23,13 @@ type PushOptions struct {
 	Ignore []string
 	NoGit  bool // leave .git alone, wherever it is
 	Keep   bool // remove nothing of the host but what is in the way
+
+	// Owner is whose the entries are that are sent. nil: whose the commands of the Runner run as.
+	Owner *Owner
 }
+
+// Owner is a user and a group by number.
+type Owner struct{ UID, GID int }
 
 // Summary says what a push did.
 type Summary struct {
@@ -34,13 +41,13 @@ type Summary struct {
 }
 
 // applyScript changes the tree in the directory $1: it reads $2 bytes of names of directories to open, $3 bytes of names
-// to remove, and a tar stream. The last name of a list ends it and is dropped, so that a list that broke off does no harm.
+// to remove, and a tar stream, which it extracts with the option $4. The last name of a list ends it and is dropped, so that a list that broke off does no harm.
 const applyScript = `LC_ALL=C;export LC_ALL
 cd -- "$1"||exit 83
 case $(tar --version 2>/dev/null </dev/null) in *"GNU tar"*);;*)echo tar >&2;exit 81;;esac
 [ "$2" = 0 ]||head -c "$2"|sed -z '$d'|xargs -0 -r chmod u+rwx --
 [ "$3" = 0 ]||head -c "$3"|sed -z '$d'|xargs -0 -r rm -rf --||exit 84
-exec tar -b 1024 -xpf - --no-same-owner --delay-directory-restore`
+exec tar -b 1024 -xpf - --numeric-owner "$4" --delay-directory-restore`
 
 // Push makes the directory dir of the host, an absolute path, which it makes, equal to the tree below root: files,
 // directories and links, with their permissions and their times to the nanosecond. Owners, set-user-ID and set-group-ID
@@ -51,6 +58,19 @@ exec tar -b 1024 -xpf - --no-same-owner --delay-directory-restore`
 // A push that fails has done a part of it; another one completes it. The host needs GNU find, tar, sed, head and xargs:
 // FailedPrecondition says so. Errors about what is here name the file. Progress is reported as stage "upload", in bytes.
 func Push(ctx context.Context, r Runner, dir string, root *os.Root, o PushOptions) (Summary, error) {
+	return pushTree(ctx, r, dir, diskTree{root}, o)
+}
+
+// PushFS is [Push] of any file system, whose links need an [fs.ReadLinkFS]. Files without a time are always sent. Files of
+// patterns are not heeded, so that o.Ignore has to be empty.
+func PushFS(ctx context.Context, r Runner, dir string, fsys fs.FS, o PushOptions) (Summary, error) {
+	if len(o.Ignore) > 0 {
+		return Summary{}, invalid("patterns of a %T are not heeded", fsys)
+	}
+	return pushTree(ctx, r, dir, fsTree{fsys, "."}, o)
+}
+
+func pushTree(ctx context.Context, r Runner, dir string, root tree, o PushOptions) (Summary, error) {
 	if !path.IsAbs(dir) || path.Clean(dir) == "/" || hasControl(dir) {
 		return Summary{}, invalid("the directory %q to push into is not an absolute path", dir)
 	}
@@ -61,7 +81,10 @@ func Push(ctx context.Context, r Runner, dir string, root *os.Root, o PushOption
 	// Both sides are read at the same time, and what fails on one ends the other.
 	both, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p := &push{r: r, dir: dir, root: root}
+	p := &push{r: r, dir: dir, root: root, owners: "--no-same-owner"}
+	if o.Owner != nil {
+		p.own, p.owners = owner{o.Owner.UID, o.Owner.GID}, "--same-owner"
+	}
 	w := startWalk(both, root, rules, cancel)
 	there, err := readRemote(both, r, dir)
 	fresh := err == nil && len(there.entries) == 0 && !rules.mayDescend()
@@ -88,12 +111,15 @@ func Push(ctx context.Context, r Runner, dir string, root *os.Root, o PushOption
 type push struct {
 	r    Runner
 	dir  string
-	root *os.Root
+	root tree
+	own  owner
+
+	owners string // the option of tar
 }
 
 // all sends everything while it is found.
 func (p *push) all(ctx context.Context, w *walk) error {
-	s := newStream(ctx, p.root, func(s *stream, yield func(*list) bool) {
+	s := newStream(ctx, p.root, p.own, func(s *stream, yield func(*list) bool) {
 		var total int64
 		for l := range w.follow {
 			for i := range l.entries {
@@ -116,7 +142,7 @@ func (p *push) differences(ctx context.Context, here *local, there *remote, o Pu
 	if plan.empty() {
 		return plan.sum, nil
 	}
-	s := newStream(ctx, p.root, func(_ *stream, yield func(*list) bool) {
+	s := newStream(ctx, p.root, p.own, func(_ *stream, yield func(*list) bool) {
 		for i := range here.lists {
 			if !yield(&here.lists[i]) {
 				return
@@ -133,7 +159,7 @@ func (p *push) differences(ctx context.Context, here *local, there *remote, o Pu
 func (p *push) apply(ctx context.Context, s *stream, open, remove int) error {
 	said := &tail{}
 	result, err := p.r.Send(ctx, sandboxer.ExecRequest{
-		Command: script(applyScript, p.dir, strconv.Itoa(open), strconv.Itoa(remove)),
+		Command: script(applyScript, p.dir, strconv.Itoa(open), strconv.Itoa(remove), p.owners),
 		Stdin:   s, Stderr: said,
 	})
 	_ = s.Close() // nothing can fail

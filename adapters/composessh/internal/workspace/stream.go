@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -46,7 +45,8 @@ type part struct {
 type stream struct {
 	ctx    context.Context
 	cancel context.CancelFunc
-	root   *os.Root
+	root   tree
+	own    owner
 	total  atomic.Int64 // contents; 0 until it is known
 	done   int64        // so far
 	queue  chan *batch
@@ -56,7 +56,7 @@ type stream struct {
 	mu   sync.Mutex // held while reading
 	rest []byte     // of what is to be read next
 	cur  *batch
-	file *file // a large one
+	file file  // a large one
 	left int64 // of it
 	pad  int64 // behind it
 	end  bool
@@ -64,9 +64,9 @@ type stream struct {
 }
 
 // newStream sends what is marked in the lists, of which a directory's comes after the one that it is in.
-func newStream(ctx context.Context, root *os.Root, lists func(s *stream, yield func(*list) bool)) *stream {
+func newStream(ctx context.Context, root tree, own owner, lists func(s *stream, yield func(*list) bool)) *stream {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &stream{ctx: ctx, cancel: cancel, root: root, queue: make(chan *batch, ahead), free: make(chan []byte, ahead+readers)}
+	s := &stream{ctx: ctx, cancel: cancel, root: root, own: own, queue: make(chan *batch, ahead), free: make(chan []byte, ahead+readers)}
 	work := make(chan *batch, ahead)
 	s.wg.Go(func() {
 		defer close(work)
@@ -160,7 +160,7 @@ func (s *stream) load(b *batch, data []byte) ([]byte, error) {
 
 // loadPart leaves out a file that went meanwhile, as if it had gone before.
 func (s *stream) loadPart(p *part, data []byte) ([]byte, error) {
-	var dir *folder // opened when a file needs it
+	var dir folder // opened when a file needs it
 	defer func() {
 		if dir != nil {
 			_ = dir.Close() // read only
@@ -169,7 +169,7 @@ func (s *stream) loadPart(p *part, data []byte) ([]byte, error) {
 	for _, e := range p.entries {
 		path := join(p.dir, e.name)
 		if e.kind != kindFile {
-			data = appendHeader(data, path, e, 0)
+			data = appendHeader(data, path, e, 0, s.own)
 			continue
 		}
 		var err error
@@ -177,7 +177,7 @@ func (s *stream) loadPart(p *part, data []byte) ([]byte, error) {
 			dir, err = s.open(p.dir)
 		}
 		if err == nil {
-			data, err = appendFile(data, dir, path, e.name)
+			data, err = appendFile(data, dir, path, e.name, s.own)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, classify(fmt.Errorf("%q: %w", clip(path), err))
@@ -186,21 +186,21 @@ func (s *stream) loadPart(p *part, data []byte) ([]byte, error) {
 	return data, nil
 }
 
-func (s *stream) open(dir string) (*folder, error) {
+func (s *stream) open(dir string) (folder, error) {
 	if dir == "" {
-		return openFolder(s.root)
+		return s.root.folder()
 	}
-	root, err := s.root.OpenRoot(dir)
+	root, err := s.root.sub(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = root.Close() }() // read only
-	return openFolder(root)
+	return root.folder()
 }
 
 // appendFile appends a small file. One that grows meanwhile is cut off, one that shrinks is as short as it became; either
 // has another time by then, and goes again next time.
-func appendFile(data []byte, dir *folder, path, name string) ([]byte, error) {
+func appendFile(data []byte, dir folder, path, name string, own owner) ([]byte, error) {
 	f, e, err := dir.open(name)
 	if err != nil {
 		return data, err
@@ -208,7 +208,7 @@ func appendFile(data []byte, dir *folder, path, name string) ([]byte, error) {
 	defer func() { _ = f.Close() }() // read only
 	size := min(e.size, 2*largeFile)
 	start := len(data)
-	data = appendHeader(data, path, &e, size)
+	data = appendHeader(data, path, &e, size, own)
 	body := len(data)
 	data = slices.Grow(data, int(size+block))[:body+int(size)]
 	n, err := io.ReadFull(f, data[body:])
@@ -217,7 +217,7 @@ func appendFile(data []byte, dir *folder, path, name string) ([]byte, error) {
 	}
 	if err == nil && int64(n) < size { // the headers say otherwise
 		kept := bytes.Clone(data[body : body+n])
-		data = append(appendHeader(data[:start], path, &e, int64(n)), kept...)
+		data = append(appendHeader(data[:start], path, &e, int64(n), own), kept...)
 	}
 	return pad(data, int64(n)), err
 }
@@ -322,8 +322,8 @@ func (s *stream) begin(b *batch) error {
 	if err != nil {
 		return fail(err)
 	}
-	s.file, s.left, s.pad = &f, now.size, padding(now.size)
-	s.rest = appendHeader(nil, path, &now, now.size)
+	s.file, s.left, s.pad = f, now.size, padding(now.size)
+	s.rest = appendHeader(nil, path, &now, now.size, s.own)
 	return nil
 }
 

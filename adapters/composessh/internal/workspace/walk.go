@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -29,7 +28,7 @@ type local struct {
 
 // held is a directory that is open as long as somebody needs it.
 type held struct {
-	root *os.Root
+	root tree
 	refs atomic.Int32 // the caller's is not counted
 	own  bool
 }
@@ -65,7 +64,7 @@ type walk struct {
 
 // startWalk begins to list everything below root that is not ignored. It needs wait to be called. failed is called when it
 // cannot go on.
-func startWalk(ctx context.Context, root *os.Root, rules *rules, failed func()) *walk {
+func startWalk(ctx context.Context, root tree, rules *rules, failed func()) *walk {
 	w := &walk{failed: failed}
 	w.cond = sync.NewCond(&w.mu)
 	if rules != nil {
@@ -173,21 +172,24 @@ func (w *walk) read(j job) (found []entry, more []job, skipped []string, sc *sco
 		for _, m := range more {
 			m.parent.release()
 		}
-		if errors.Is(err, fs.ErrNotExist) {
+		switch at := join(j.path, name); {
+		case at == "": // a tree that is not there is no empty one
+			err = fmt.Errorf("%q: %w", ".", err)
+		case errors.Is(err, fs.ErrNotExist):
 			err = nil
-		} else {
-			err = fmt.Errorf("%q: %w", clip(join(j.path, name)), err)
+		default:
+			err = fmt.Errorf("%q: %w", clip(at), err)
 		}
 		return nil, nil, nil, nil, err
 	}
-	root, err := j.parent.root.OpenRoot(j.base)
+	root, err := j.parent.root.sub(j.base)
 	if err != nil {
 		return fail("", err)
 	}
 	h := &held{root: root, own: true}
 	h.refs.Add(1)
 	defer h.release()
-	dir, err := openFolder(root)
+	dir, err := root.folder()
 	if err != nil {
 		return fail("", err)
 	}
