@@ -86,6 +86,8 @@ func startWalk(ctx context.Context, root *os.Root, rules *rules, failed func()) 
 func (w *walk) wait() (*local, error) {
 	w.wg.Wait()
 	w.stop()
+	w.mu.Lock() // the end of the context may be noticed right now
+	defer w.mu.Unlock()
 	for _, j := range w.jobs { // after an error
 		j.parent.release()
 	}
