@@ -3,10 +3,12 @@ package workspace_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -239,5 +241,40 @@ func TestCloneIsCancelled(t *testing.T) {
 			t.Errorf("%s: left behind: %v", scheme, left)
 		}
 		host.WaitNoProcess("git", waitLong)
+	}
+}
+
+// cutting ends what is sent after some bytes, as a connection that breaks does.
+type cutting struct {
+	shell
+	after int64
+}
+
+func (c cutting) Send(ctx context.Context, req sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+	req.Stdin = io.LimitReader(req.Stdin, c.after)
+	return c.Exec(ctx, req)
+}
+
+// A list of removals that breaks off anywhere removes nothing that is not in it: not what half a name means.
+func TestPushBreaksOffInAList(t *testing.T) {
+	t.Parallel()
+	r := newShell(t)
+	src := t.TempDir()
+	fill(t, src, map[string]string{"a": "", "ab/file": "", "abc/d": "", "z": ""})
+	want := files(t, src)
+	for after := range int64(60) {
+		dst := t.TempDir()
+		push(t, r, src, dst, workspace.PushOptions{})
+		fill(t, dst, map[string]string{"abcd": "", "ab/file2": "", "abc/de/f": ""})
+		_, err := workspace.Push(t.Context(), cutting{r, after}, dst, openRoot(t, src), workspace.PushOptions{})
+		if err == nil {
+			t.Errorf("after %d bytes there is no error", after)
+		}
+		got := files(t, dst)
+		for _, name := range want {
+			if !slices.Contains(got, name) {
+				t.Errorf("after %d bytes %q is gone", after, name)
+			}
+		}
 	}
 }

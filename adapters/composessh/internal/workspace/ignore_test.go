@@ -241,3 +241,21 @@ func TestGitIgnoreIsGits(t *testing.T) {
 		}
 	}
 }
+
+// Any text is taken as patterns or refused, in a time that does not explode.
+func FuzzIgnore(f *testing.F) {
+	for _, s := range []string{"*.o\n!a.o\n/x/**/y/\n", "[[:alpha:]-z]*\\", strings.Repeat("*a", 200), strings.Repeat("**/a/", 100), "!\n", "[\n", "\ufeff#\n \\ \n"} {
+		f.Add(s)
+	}
+	src := f.TempDir()
+	fill(f, src, map[string]string{strings.Repeat("a", 200): "", strings.Repeat("a/", 100) + "b": "", "x/y/a.o": "", ".git/a": ""})
+	root := openRoot(f, src)
+	f.Fuzz(func(t *testing.T, text string) {
+		fill(t, src, map[string]string{".gitignore": text, ".dockerignore": text})
+		r := &scripted{out: "f644 1 1.0 a.o\x00\x00.0\x00"}
+		_, err := workspace.Push(t.Context(), r, "/w", root, workspace.PushOptions{Ignore: []string{workspace.GitIgnore, workspace.DockerIgnore}})
+		if err != nil && sandboxer.CodeOf(err) != sandboxer.InvalidArgument {
+			t.Errorf("error is %v, want InvalidArgument", err)
+		}
+	})
+}
