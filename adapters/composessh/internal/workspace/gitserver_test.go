@@ -1,8 +1,8 @@
 package workspace_test
 
 import (
-	"crypto/x509"
 	"encoding/pem"
+	"io"
 	"net"
 	"net/http"
 	"net/http/cgi"
@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -29,7 +28,6 @@ type web struct {
 	echo           bool                // shows the credential to the client when it refuses
 
 	requests, asked atomic.Int64 // all, and those with a credential
-	mu              sync.Mutex
 }
 
 // serveHTTP starts it for the repositories below root.
@@ -40,7 +38,7 @@ func serveHTTP(tb testing.TB, root string, tls bool, adjust func(*web)) *web {
 	if adjust != nil {
 		adjust(w)
 	}
-	handler := &cgi.Handler{Path: backend, Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}}
+	handler := &cgi.Handler{Path: backend, Stderr: io.Discard, Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}}
 	serve := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.requests.Add(1)
 		user, password, given := r.BasicAuth()
@@ -68,7 +66,6 @@ func serveHTTP(tb testing.TB, root string, tls bool, adjust func(*web)) *web {
 	if tls {
 		w.Server = httptest.NewTLSServer(serve)
 		w.ca = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Certificate().Raw}))
-		var _ *x509.Certificate = w.Certificate()
 	} else {
 		w.Server = httptest.NewServer(serve)
 	}

@@ -76,6 +76,24 @@ func read(tb testing.TB, name string) string {
 	return string(data)
 }
 
+func lstat(tb testing.TB, name string) fs.FileInfo {
+	tb.Helper()
+	info, err := os.Lstat(name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return info
+}
+
+func readlink(tb testing.TB, name string) string {
+	tb.Helper()
+	target, err := os.Readlink(name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return target
+}
+
 // repo is a bare repository below root, and what its refs are.
 type repo struct {
 	root, name string // root/name is the repository

@@ -85,6 +85,8 @@ func startWalk(ctx context.Context, root tree, rules *rules, failed func()) *wal
 func (w *walk) wait() (*local, error) {
 	w.wg.Wait()
 	w.stop()
+	w.mu.Lock() // the end of the context may be noticed right now
+	defer w.mu.Unlock()
 	for _, j := range w.jobs { // after an error
 		j.parent.release()
 	}
