@@ -97,7 +97,11 @@ func expireAtOnce(b *testing.B, n int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	var end time.Time
+	defer func() {
+		if err := m.Close(); err != nil {
+			b.Error(err)
+		}
+	}()
 	create := func(ttl time.Duration) {
 		req := ask("")
 		req.TTL = ttl
@@ -109,7 +113,7 @@ func expireAtOnce(b *testing.B, n int) {
 	for range first { // which says when all will be there, however slow the machine is
 		create(time.Hour)
 	}
-	end = time.Now().Add(3*time.Duration(n/first)*time.Since(begun) + time.Second)
+	end := time.Now().Add(3*time.Duration(n/first)*time.Since(begun) + time.Second)
 	for range n {
 		create(time.Until(end))
 	}
@@ -119,7 +123,4 @@ func expireAtOnce(b *testing.B, n int) {
 	<-done
 	b.ReportMetric(float64(n)/time.Unix(0, last.Load()).Sub(end).Seconds(), "removals/s")
 	b.ReportMetric(float64(peak.Load()), "goroutines-at-most")
-	if err := m.Close(); err != nil {
-		b.Fatal(err)
-	}
 }
