@@ -43,6 +43,7 @@ type Config struct {
 	RecoverTimeout   time.Duration // how long New waits for what a crash left. Defaults to 30 s
 	ReapInterval     time.Duration // between reaps in the background. Defaults to 5 min; negative: none
 	ReapGrace        time.Duration // what is younger, and ten minutes of clock skew, is no orphan yet. Defaults to 5 min
+	MeterSnapshots   time.Duration // between meter records of one stored snapshot that is kept on. Defaults to 24 h
 	Keep             time.Duration // how long records of ended sandboxes are kept. Defaults to 7 days
 	Retries          int           // of a create that the backend refused for now. Defaults to 3; negative: none
 }
@@ -78,6 +79,7 @@ func (c Config) withDefaults() Config {
 		{&c.RecoverTimeout, 30 * time.Second},
 		{&c.ReapInterval, 5 * time.Minute},
 		{&c.ReapGrace, 5 * time.Minute},
+		{&c.MeterSnapshots, 24 * time.Hour},
 		{&c.Keep, 7 * 24 * time.Hour},
 	} {
 		if *d.value == 0 {
@@ -120,7 +122,7 @@ func (c Config) validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"ReadyTimeout": c.ReadyTimeout, "CallTimeout": c.CallTimeout, "ProvisionTimeout": c.ProvisionTimeout, "TeardownTimeout": c.TeardownTimeout, "RecoverTimeout": c.RecoverTimeout,
-		"ReapGrace": c.ReapGrace, "Keep": c.Keep,
+		"ReapGrace": c.ReapGrace, "MeterSnapshots": c.MeterSnapshots, "Keep": c.Keep,
 	} {
 		if d < 0 {
 			say("Config.%s is negative: %v", name, d)

@@ -264,9 +264,10 @@ func tell(t *testing.T, caps []sandboxer.Capability, dies ...int) (steps int) {
 		t.Error(err)
 	}
 	if slices.Contains(caps, sandboxer.CapMeter) {
-		if diff := cmp.Diff(w.everMade(), x.keys(), cmpEmpty); diff != "" {
+		if diff := cmp.Diff(w.everMade(), x.ofSandboxes(), cmpEmpty); diff != "" {
 			t.Errorf("made, and billed (-made +billed):\n%s", diff)
 		}
+		w.wantStored(x)
 	}
 	return steps
 }

@@ -130,9 +130,10 @@ func (m *Manager) Subscribe(f Filter) *Subscription {
 	defer b.mu.Unlock()
 	if b.closed {
 		s.end()
-	} else {
-		b.subs[s] = struct{}{}
+		close(s.out)
+		return s
 	}
+	b.subs[s] = struct{}{}
 	b.pumps.Go(s.pump)
 	return s
 }

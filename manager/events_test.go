@@ -139,3 +139,34 @@ func TestSubscriptionEnds(t *testing.T) {
 		managers.Close()
 	})
 }
+
+// TestSubscribeWhileClosing: subscriptions that come while, or after, a Manager is closed end at once, and its Close does not
+// trip over them.
+func TestSubscribeWhileClosing(t *testing.T) {
+	t.Parallel()
+	for range 50 {
+		w := newWorld(t)
+		m, err := manager.New(context.Background(), w.config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for range 50 {
+				s := m.Subscribe(manager.Filter{})
+				defer s.Close()
+			}
+		}()
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		<-done
+		s := m.Subscribe(manager.Filter{})
+		if e, ok := <-s.Events(); ok {
+			t.Errorf("an event after the end: %+v", e)
+		}
+		s.Close()
+		s.Close()
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/sand-boxer/sandboxer"
 )
@@ -73,14 +74,25 @@ func (s *Sandbox) forward(ctx context.Context, port int) (sandboxer.Endpoint, er
 	return sandboxer.Endpoint{Name: "forward", URL: "tcp://" + f.ln.Addr().String(), Port: port}, nil
 }
 
+// acceptAgain is how long a listener that fails is left alone.
+const acceptAgain = 100 * time.Millisecond
+
 // serve accepts until the listener is closed, and returns when every connection has ended.
 func (s *Sandbox) serve(ctx context.Context, ln net.Listener, port int) {
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	for {
 		local, err := ln.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
+			if err == nil {
+				_ = local.Close()
+			}
 			return
+		}
+		if err != nil { // too many open files, say: that passes, and the address was given out
+			s.m.cfg.Logger.Warn("a forwarded connection could not be accepted", "sandbox", s.id, "port", port, "error", err)
+			_ = sleep(ctx, acceptAgain)
+			continue
 		}
 		conns.Go(func() {
 			defer local.Close() //nolint:errcheck // both ends are done

@@ -350,6 +350,12 @@ func (m *Manager) retry(id string) {
 				r.ReadyAt, r.Reach = time.Time{}, nil
 			}
 			err = m.end(ctx, r, d.cause)
+		} else if on, unusable := m.subject(r, r.State); unusable == nil {
+			// What it was found to be could not be stored, such as that it is paused now.
+			if err := m.look(ctx, on); err != nil {
+				m.cfg.Logger.Warn("a sandbox could not be looked at; it is tried again", "sandbox", id, "error", err)
+				m.lookLater(jobRetry, id)
+			}
 		}
 	}
 	if err != nil {

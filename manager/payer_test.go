@@ -200,6 +200,43 @@ func TestRevokedKey(t *testing.T) {
 	})
 }
 
+// TestKeyIsRevokedWhileItRuns: what nobody can end any more stays visible until its backend has ended it by itself, however
+// often the host application is started again, and costs no more than until then.
+func TestKeyIsRevokedWhileItRuns(t *testing.T) {
+	for name, restart := range map[string]bool{"one Manager": false, "many": true} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w, _ := paid(t, sandboxer.CapInspect, sandboxer.CapFind)
+				m := w.open()
+				sb := created(t, m, forTenant("a", "blue"))
+				ends := status(t, m, "a").Reachability.ExpiresAt
+				if ends.IsZero() {
+					t.Fatal("the backend granted no end")
+				}
+				w.backend.Revoke("blue-1")
+				_, err := sb.Teardown(context.Background())
+				wantCode(t, err, sandboxer.Unauthenticated)
+				for time.Now().Before(ends) {
+					if restart {
+						if err := m.Close(); err != nil {
+							t.Fatal(err)
+						}
+						m = w.open()
+					}
+					st := status(t, m, "a")
+					if st.State != sandboxer.StateOrphaned || st.Tries == 0 || st.NextTry.IsZero() || st.Reason == "" {
+						t.Fatalf("%v before its end it is %s after %d tries, next %v: %q", time.Until(ends), st.State, st.Tries, st.NextTry, st.Reason)
+					}
+					pass(15 * time.Minute)
+				}
+				pass(2 * time.Hour) // clocks may differ, and tries are far apart by now
+				wantState(t, m, "a", sandboxer.StateGone)
+				w.wantLive()
+			})
+		})
+	}
+}
+
 // TestNoSecrets: the value of a key is in no status, event, error, log line, label, handle and record, whatever fails.
 func TestNoSecrets(t *testing.T) {
 	simulate(t, func(t *testing.T) {

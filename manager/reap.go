@@ -316,7 +316,7 @@ func (rp *reaper) snapshots(ctx context.Context, a account) {
 		}
 	}
 	for _, s := range all {
-		if err := rp.snapshot(ctx, a, snapper, s); err != nil {
+		if err := rp.snapshot(ctx, a, s); err != nil {
 			rp.failed(fmt.Errorf("snapshot %s at %v: %w", s.ID, a, err))
 			if unanswered(err) {
 				return
@@ -325,7 +325,7 @@ func (rp *reaper) snapshots(ctx context.Context, a account) {
 	}
 }
 
-func (rp *reaper) snapshot(ctx context.Context, a account, snapper sandboxer.Snapshotter, s sandboxer.Snapshot) error {
+func (rp *reaper) snapshot(ctx context.Context, a account, s sandboxer.Snapshot) error {
 	if !rp.old(s.CreatedAt) {
 		return nil
 	}
@@ -345,10 +345,8 @@ func (rp *reaper) snapshot(ctx context.Context, a account, snapper sandboxer.Sna
 		why = "no record of it"
 	}
 	if !rp.o.DryRun {
-		s.Extension, s.Host, s.Payer = a.x.id, a.host.ID, a.payer
-		target := sandboxer.SnapshotTarget{Snapshot: s, Host: a.host, Consumer: consumerOf(s.Labels), Secret: rp.m.watchKey(a.x.id, a.payer).secret}
-		err := rp.m.call(ctx, snapshotCall(sandboxer.OpDeleteSnapshot, s), func(ctx context.Context) error { return snapper.DeleteSnapshot(ctx, target) })
-		if err != nil {
+		s.Extension, s.Host, s.Payer, s.Consumer = a.x.id, a.host.ID, a.payer, consumerOf(s.Labels)
+		if err := rp.straySnapshot(ctx, s); err != nil {
 			return err
 		}
 	}

@@ -140,7 +140,8 @@ func (m *Manager) dropSnapshot(ctx context.Context, r *snapshotRecord, cause err
 // removeSnapshot deletes a snapshot at its backend, then its record. On an error the record stays, and another try is
 // scheduled.
 func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
-	if r.Snap.Status != sandboxer.SnapshotDeleting {
+	again := r.Snap.Status == sandboxer.SnapshotDeleting
+	if !again {
 		r.Snap.Status = sandboxer.SnapshotDeleting
 		if err := m.saveSnapshot(ctx, "snapshot-deleting", r); err != nil {
 			m.rememberDoom(snapshotLock(r.Snap.ID), doom{})
@@ -150,7 +151,11 @@ func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 	}
 	err := m.deleteAtBackend(ctx, r)
 	if err == nil {
-		return m.forget(ctx, r)
+		bill, billErr := m.billSnapshot(ctx, r, true, again) // an earlier try may have succeeded, and its reply be lost
+		if billErr != nil {
+			m.cfg.Logger.ErrorContext(ctx, "a snapshot is gone, and what it cost cannot be recorded", "snapshot", r.Snap.ID, "error", billErr)
+		}
+		return m.forget(ctx, r, bill...)
 	}
 	r.Tries++
 	r.NextTry = now().Add(max(retryBase+jittered(retryBase<<min(r.Tries, 20), retryMost), sandboxer.RetryAfterOf(err)))
@@ -167,14 +172,40 @@ func (m *Manager) deleteAtBackend(ctx context.Context, r *snapshotRecord) error 
 	if err != nil {
 		return err
 	}
+	visible := m.seesSnapshot(ctx, snapper, target, keys)
 	err = m.call(ctx, snapshotCall(sandboxer.OpDeleteSnapshot, r.Snap), func(ctx context.Context) error { return snapper.DeleteSnapshot(ctx, target) })
 	if err != nil {
 		return err
 	}
-	if keys.usedForeignKey() {
+	if keys.usedForeignKey() && !visible {
 		return sandboxer.Mark(sandboxer.Unauthenticated, fmt.Errorf("the key in use now is not %q that it belongs to, so that it may still exist", r.Snap.Payer.Key))
 	}
 	return nil
+}
+
+// seesSnapshot reports whether another key than the one that a snapshot belongs to sees it, as it does when it was rotated
+// within one account: only then does its deletion say anything. It asks nothing where the key is the same.
+func (m *Manager) seesSnapshot(ctx context.Context, snapper sandboxer.Snapshotter, target sandboxer.SnapshotTarget, keys *keyWatch) bool {
+	if keys.first == "" || keys.payer.Key == "" {
+		return false
+	}
+	if _, err := keys.secret(ctx, keys.first); err != nil || !keys.usedForeignKey() {
+		return false
+	}
+	q := sandboxer.ListQuery{Host: target.Host, Consumer: target.Consumer, Secret: target.Secret, Labels: map[string]string{sandboxer.LabelOwner: m.owner}}
+	seen := false
+	err := m.call(ctx, snapshotCall(sandboxer.OpListSnapshots, target.Snapshot), func(ctx context.Context) error {
+		for s, err := range snapper.ListSnapshots(ctx, q) {
+			if err != nil {
+				return err
+			}
+			if seen = s.ID == target.Snapshot.ID; seen {
+				break
+			}
+		}
+		return nil
+	})
+	return err == nil && seen
 }
 
 // DeleteSnapshot deletes a snapshot. FailedPrecondition while it is being restored or sent; NotFound where there is none.
@@ -216,6 +247,11 @@ func (m *Manager) snapshotDue(id string) {
 	expired := doomed || !r.Snap.ExpiresAt.IsZero() && !now().Before(r.Snap.ExpiresAt)
 	retry := r.Snap.Status != sandboxer.SnapshotReady && !now().Before(r.NextTry) // nobody else works on it
 	if !retry && (r.Snap.Status != sandboxer.SnapshotReady || !expired) {
+		if due := m.meterDue(r); !due.IsZero() && !now().Before(due) {
+			if err := m.meterSnapshot(ctx, r); err != nil {
+				m.cfg.Logger.Warn("a stored snapshot could not be accounted for; it is tried again", "snapshot", id, "error", err)
+			}
+		}
 		return
 	}
 	if m.pinned(id) {

@@ -21,6 +21,8 @@ type snapshotRecord struct {
 	Reason  string             `json:"reason,omitempty"`
 	Tries   int                `json:"tries,omitempty"`
 	NextTry time.Time          `json:"next_try,omitzero"`
+	Metered time.Time          `json:"metered,omitzero"` // up to when it is accounted for
+	Bills   int                `json:"bills,omitempty"`  // meter records up to then
 }
 
 func snapshotKey(id string) store.Key { return store.Key{Kind: kindSnapshot, ID: id} }
@@ -53,7 +55,7 @@ func (m *Manager) loadSnapshot(ctx context.Context, id string) (*snapshotRecord,
 	return decodeSnapshot(got[0])
 }
 
-func (m *Manager) saveSnapshot(ctx context.Context, point string, r *snapshotRecord) error {
+func (m *Manager) saveSnapshot(ctx context.Context, point string, r *snapshotRecord, extra ...store.Mutation) error {
 	r.V = recordVersion
 	body, err := json.Marshal(r)
 	if err != nil {
@@ -66,7 +68,7 @@ func (m *Manager) saveSnapshot(ctx context.Context, point string, r *snapshotRec
 	if r.Snap.Host != "" {
 		tags = append(tags, hostTag(r.Snap.Host))
 	}
-	if err := m.put(ctx, point, &r.standing, store.Mutation{Do: store.Put, Key: snapshotKey(r.Snap.ID), Tags: tags, Body: body}); err != nil {
+	if err := m.put(ctx, point, &r.standing, store.Mutation{Do: store.Put, Key: snapshotKey(r.Snap.ID), Tags: tags, Body: body}, extra...); err != nil {
 		m.lookLater(jobSnapshot, r.Snap.ID)
 		return err
 	}
@@ -74,18 +76,27 @@ func (m *Manager) saveSnapshot(ctx context.Context, point string, r *snapshotRec
 	return nil
 }
 
+// armSnapshot schedules what a stored record waits for first.
 func (m *Manager) armSnapshot(r *snapshotRecord) {
-	switch {
-	case !r.NextTry.IsZero():
+	if !r.NextTry.IsZero() {
 		m.retries.add(r.NextTry, jobSnapshot, r.Snap.ID)
-	case r.Snap.Status == sandboxer.SnapshotReady && !r.Snap.ExpiresAt.IsZero():
-		m.sched.add(r.Snap.ExpiresAt, jobSnapshot, r.Snap.ID)
+		return
+	}
+	if r.Snap.Status != sandboxer.SnapshotReady {
+		return
+	}
+	next := r.Snap.ExpiresAt
+	if due := m.meterDue(r); !due.IsZero() && (next.IsZero() || due.Before(next)) {
+		next = due
+	}
+	if !next.IsZero() {
+		m.sched.add(next, jobSnapshot, r.Snap.ID)
 	}
 }
 
-// forget drops the record of a snapshot of which nothing is left.
-func (m *Manager) forget(ctx context.Context, r *snapshotRecord) error {
-	_, err := m.commit(ctx, "snapshot-gone", store.Mutation{Do: store.Delete, Key: snapshotKey(r.Snap.ID), Expect: r.rev})
+// forget drops the record of a snapshot of which nothing is left, together with its last meter record.
+func (m *Manager) forget(ctx context.Context, r *snapshotRecord, bill ...store.Mutation) error {
+	_, err := m.commit(ctx, "snapshot-gone", store.Mutation{Do: store.Delete, Key: snapshotKey(r.Snap.ID), Expect: r.rev}, bill...)
 	if err != nil {
 		m.lookLater(jobSnapshot, r.Snap.ID)
 	}

@@ -188,3 +188,42 @@ func TestSecondProcess(t *testing.T) {
 	}
 	w.wantLive("a")
 }
+
+// TestStoreFailsWhilePaused: where it could not be stored that a sandbox is paused, or runs again, that is looked at when the
+// store takes it. It was seen to fail on a retry that only removes.
+func TestStoreFailsWhilePaused(t *testing.T) {
+	t.Parallel()
+	for kind, how := range map[string]wrong{"full": {Err: errFull}, "lost": {Err: errDisk, Applied: true, Blinds: true}, "blind": {Err: errDisk, Blinds: true}} {
+		for _, point := range []string{"commit paused", "commit ready"} {
+			t.Run(point+", "+kind, func(t *testing.T) {
+				simulate(t, func(t *testing.T) {
+					w := newWorld(t, sandboxer.CapPause, sandboxer.CapInspect)
+					m := w.open()
+					sb := created(t, m, ask("a"))
+					how := how
+					how.Point, how.Times = point, 1
+					want := sandboxer.StatePaused
+					if point == "commit ready" {
+						if err := sb.Pause(context.Background()); err != nil {
+							t.Fatal(err)
+						}
+						want = sandboxer.StateReady
+					}
+					w.store.fail(how)
+					var err error
+					if want == sandboxer.StatePaused {
+						err = sb.Pause(context.Background())
+					} else {
+						err = sb.Resume(context.Background())
+					}
+					if err == nil {
+						t.Error("no error, although it could not be stored")
+					}
+					w.store.heal()
+					pass(time.Minute)
+					wantState(t, m, "a", want)
+				})
+			})
+		}
+	}
+}

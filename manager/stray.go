@@ -90,3 +90,20 @@ func newStray(id sandboxer.ID, a account, in sandboxer.Instance) (*record, error
 		}},
 	}, nil
 }
+
+// straySnapshot deletes a stored snapshot that no record knows. Like a stray sandbox it gets a record first, unless another
+// snapshot of that ID has one: what its store knew is lost, and that other one is not to be touched. Its lock is held.
+func (rp *reaper) straySnapshot(ctx context.Context, s sandboxer.Snapshot) error {
+	r := &snapshotRecord{Snap: s}
+	r.Snap.Status = sandboxer.SnapshotDeleting
+	switch _, err := rp.m.loadSnapshot(ctx, s.ID); {
+	case err == nil:
+		return rp.m.deleteAtBackend(ctx, r)
+	case !errors.Is(err, sandboxer.NotFound):
+		return err
+	}
+	if err := rp.m.saveSnapshot(ctx, "snapshot-deleting", r); err != nil {
+		return err
+	}
+	return rp.m.removeSnapshot(ctx, r)
+}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -246,4 +248,46 @@ func TestMissingErrorText(t *testing.T) {
 	if diff := cmp.Diff(`tenant "acme" has no key under the reference "env:X": do this`, got); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// TestFilesOfOthers: what somebody else may have written is no key of ours, and a pipe is not waited for.
+func TestFilesOfOthers(t *testing.T) {
+	t.Parallel()
+	dir, s := t.TempDir(), secrets.Files()
+	refused := func(what, path, says string) {
+		t.Helper()
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.Secret(t.Context(), sandboxer.SecretRef("file:"+path), sandboxer.Payer{})
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			var m *secrets.MissingError
+			if !errors.Is(err, sandboxer.Unauthenticated) || errors.As(err, &m) || !strings.Contains(err.Error(), says) {
+				t.Errorf("%s: %v", what, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s is waited for", what)
+		}
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := exec.CommandContext(t.Context(), "mkfifo", "-m", "600", pipe).Run(); err != nil {
+		t.Logf("no pipes here: %v", err)
+	} else {
+		refused("a pipe", pipe, "not a regular file")
+	}
+	theirs := filepath.Join(dir, "theirs")
+	if err := os.WriteFile(theirs, []byte(keyA), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(theirs, 12345, -1); err != nil {
+		t.Skipf("only root can give files away: %v", err)
+	}
+	refused("a file of another user", theirs, "belongs to user 12345")
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(theirs, link); err != nil {
+		t.Fatal(err)
+	}
+	refused("a link to a file of another user", link, "belongs to user 12345")
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"iter"
 	"net"
 	"time"
 
@@ -181,6 +182,7 @@ type bentSnapshots struct {
 	sandboxer.Snapshotter
 	snapshot func(context.Context, sandboxer.Target, sandboxer.SnapshotRequest) (sandboxer.Snapshot, error)
 	restore  func(context.Context, *sandboxer.ProvisionRequest, sandboxer.Snapshot) (sandboxer.Handle, error)
+	list     func(context.Context, sandboxer.ListQuery) iter.Seq2[sandboxer.Snapshot, error]
 }
 
 func (b bentSnapshots) Snapshot(ctx context.Context, t sandboxer.Target, r sandboxer.SnapshotRequest) (sandboxer.Snapshot, error) {
@@ -195,6 +197,13 @@ func (b bentSnapshots) Restore(ctx context.Context, req *sandboxer.ProvisionRequ
 		return b.Snapshotter.Restore(ctx, req, s)
 	}
 	return b.restore(ctx, req, s)
+}
+
+func (b bentSnapshots) ListSnapshots(ctx context.Context, q sandboxer.ListQuery) iter.Seq2[sandboxer.Snapshot, error] {
+	if b.list == nil {
+		return b.Snapshotter.ListSnapshots(ctx, q)
+	}
+	return b.list(ctx, q)
 }
 
 type bentTransfer struct {

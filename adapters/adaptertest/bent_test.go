@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"net"
 	"path"
 	"slices"
@@ -369,6 +370,23 @@ func otherBreakages() []breakage {
 					return next.Restore(ctx, req, s)
 				},
 			}
+		},
+	}, {
+		what: "snapshots are listed without their labels", checks: []string{"snapshot/labels"},
+		wrap: func(ext sandboxer.Extension) sandboxer.Extension {
+			next := must[sandboxer.Snapshotter](ext)
+			return bentSnapshots{inFront: inFront{ext}, Snapshotter: next, list: func(ctx context.Context, q sandboxer.ListQuery) iter.Seq2[sandboxer.Snapshot, error] {
+				return func(yield func(sandboxer.Snapshot, error) bool) {
+					for s, err := range next.ListSnapshots(ctx, q) {
+						if s.Labels != nil {
+							s.Labels = map[string]string{sandboxer.LabelOwner: s.Labels[sandboxer.LabelOwner]}
+						}
+						if !yield(s, err) {
+							return
+						}
+					}
+				}
+			}}
 		},
 	}, {
 		what: "an import does not say what it verified", checks: []string{"transfer/round-trip"},

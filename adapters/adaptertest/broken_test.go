@@ -116,6 +116,7 @@ var rules = map[fake.Quirk]struct {
 	fake.MeterForgets:         {checks: []string{"meter/final"}},
 	fake.MeterNeverFinal:      {checks: []string{"meter/final"}},
 	fake.MeterWrongSum:        {checks: []string{"meter/cumulative"}},
+	fake.SnapshotPriceFalls:   {checks: []string{"meter/snapshots"}},
 	fake.EstimateCreates:      {checks: []string{"meter/estimate"}},
 	fake.PreflightCreates:     {checks: []string{"inputs/preflight"}},
 	fake.UndeclaredCapability: {checks: []string{"capabilities/declared"}, caps: []sandboxer.Capability{sandboxer.CapFind}},

@@ -74,7 +74,45 @@ func meterChecks() []check {
 				t.broken("MeterActual after Teardown said %v, and then %v", now.Total, again.Total)
 			}
 		},
+	}, {
+		name: "meter/snapshots", needs: []sandboxer.Capability{sandboxer.CapMeter, sandboxer.CapSnapshot},
+		rule: "SnapshotCost, where there is one, prices a time exactly, and its parts as much as the whole",
+		why:  "what is stored is billed in parts, while it is kept: they may neither overlap nor leave anything out",
+		run:  (*trial).snapshotPrices,
 	}}
+}
+
+func (t *trial) snapshotPrices() {
+	pricer, ok := sandboxer.As[sandboxer.SnapshotPricer](t.s.one.spy)
+	if !ok {
+		return // its snapshots are recorded without a price
+	}
+	s := sandboxer.Snapshot{
+		ID: snapshotID(), Extension: t.s.manifest.ID, Status: sandboxer.SnapshotReady, Kind: "filesystem", SizeBytes: 3<<30 + 12345,
+		CreatedAt: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC),
+	}
+	var rounding int64 // each line of each part is rounded by itself, by a millionth of its unit and a billionth at most
+	price := func(from, to time.Duration) int64 {
+		lines, err := do(t, "SnapshotCost", func(ctx context.Context) ([]sandboxer.MeterLine, error) {
+			return pricer.SnapshotCost(ctx, s, s.CreatedAt.Add(from), s.CreatedAt.Add(to))
+		})
+		t.ok("SnapshotCost", err)
+		total, err := sandboxer.SumLines(lines)
+		t.ok("adding up the lines of SnapshotCost", err)
+		t.sums("SnapshotCost", lines, total)
+		for _, l := range lines {
+			rounding += l.UnitPrice.Nanos()/1_000_000 + 1
+		}
+		return total.Nanos()
+	}
+	const day = 24 * time.Hour
+	whole, parts := price(0, 2*day), price(0, day/3)+price(day/3, day)+price(day, 2*day)
+	if diff := whole - parts; diff < -rounding || diff > rounding {
+		t.broken("two days cost %d billionths, and in three parts %d", whole, parts)
+	}
+	if half := price(0, day); half > whole {
+		t.broken("one day costs %d billionths, and two cost %d", half, whole)
+	}
 }
 
 // reading reads the meter of b, once it shows anything.

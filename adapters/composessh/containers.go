@@ -35,7 +35,7 @@ type container struct {
 	User string `json:"user"`
 }
 
-type publication struct{ HostIP, HostPort string } //nolint:revive // the engine's names
+type publication struct{ HostIP, HostPort string }
 
 func (c *container) health() string {
 	if c.State.Health == nil || c.State.Health.Status == "none" {
@@ -43,9 +43,6 @@ func (c *container) health() string {
 	}
 	return c.State.Health.Status
 }
-
-// short is what messages call a container.
-func (c *container) short() string { return strings.TrimPrefix(c.Name, "/") }
 
 //go:embed scripts/inspect.sh
 var inspectScript string

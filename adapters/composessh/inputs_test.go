@@ -280,3 +280,20 @@ func TestClonedRepository(t *testing.T) {
 		nothingLeft(t, h, req.ID)
 	}
 }
+
+// TestWorkspaceBelongsToTheService: a service that is not root can write what was uploaded and what is copied in.
+func TestWorkspaceBelongsToTheService(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Start(t, 2)
+	repo := repository(t, strings.Replace(oneService, "    volumes:", "    user: \"1234:4321\"\n    volumes:", 1))
+	write(t, filepath.Join(repo, "dir", "file"), "x\n")
+	w := newWorld(t, repo, "", h)
+	sb := w.create(w.request())
+	if err := sb.CopyIn(context.Background(), "new/sub", fstest.MapFS{"f": {Data: []byte("x"), Mode: 0o600}}); err != nil {
+		t.Fatal(err)
+	}
+	got := output(t, sb, "sh", "-c", "echo y >> dir/file && echo y >> new/sub/f && mkdir new/made && stat -c '%u:%g' . dir/file new new/sub/f && id -u")
+	if want := strings.Repeat("1234:4321\n", 4) + "1234\n"; got != want {
+		t.Errorf("it is\n%s", got)
+	}
+}

@@ -33,7 +33,7 @@ func (e *extension) waitReady(ctx context.Context, t sandboxer.Target, held bool
 		return sandboxer.Reachability{}, err
 	}
 	owner := t.Labels[sandboxer.LabelOwner]
-	wait, last := pollFirst, ""
+	wait := pollFirst
 	for {
 		all, err := b.containers(ctx, b.name, owner)
 		if err != nil {
@@ -44,13 +44,15 @@ func (e *extension) waitReady(ctx context.Context, t sandboxer.Target, held bool
 			return sandboxer.Reachability{}, b.notReady(ctx, t, failed, why)
 		}
 		if len(pending) == 0 {
+			if err := b.hand(ctx, t, all); err != nil {
+				return sandboxer.Reachability{}, err
+			}
 			return b.reachability(ctx, t, all)
 		}
 		sandboxer.Report(ctx, sandboxer.Progress{Stage: "wait", Done: int64(len(b.Services) - len(pending)), Total: int64(len(b.Services)), Unit: "services"})
-		last = strings.Join(pending, ", ")
 		select {
 		case <-ctx.Done():
-			return sandboxer.Reachability{}, errors.Join(ended(ctx, "sandbox "+b.name+" on host "+b.conn.String()), fmt.Errorf("it still waits for: %s", last))
+			return sandboxer.Reachability{}, errors.Join(ended(ctx, "sandbox "+b.name+" on host "+b.conn.String()), fmt.Errorf("it still waits for: %s", strings.Join(pending, ", ")))
 		case <-time.After(wait):
 		}
 		wait = min(wait*3/2, pollLast)
@@ -87,6 +89,29 @@ func (b *box) judge(all []container, held bool) (pending []string, failed *conta
 		}
 	}
 	return pending, nil, ""
+}
+
+const handScript = `[ "$(stat -c %u:%g /w)" = "$1:$2" ] || chown -hR "$1:$2" /w`
+
+// hand gives the workspace to the user that the main service's commands run as, where that is not root, who needs nothing. Who
+// the login on the host is, whom the files belonged to until now, means nothing in a container.
+func (b *box) hand(ctx context.Context, t sandboxer.Target, all []container) error {
+	main, files := of(all, b.Service), of(all, filesService)
+	if b.ReadOnly || len(main) == 0 || len(files) == 0 || main[0].User == "" || main[0].User == "root" || main[0].User == "0" || main[0].User == "0:0" {
+		return nil
+	}
+	who, err := b.ownerOf(ctx, t)
+	if err != nil || who == (owner{}) {
+		return err
+	}
+	req := b.tool(files[0].ID, handScript, strconv.Itoa(who.uid), strconv.Itoa(who.gid))
+	errs := &lines{ctx: ctx, stage: "wait"}
+	req.Stderr = errs
+	res, err := b.conn.Exec(ctx, req)
+	if err == nil && res.ExitCode != 0 {
+		err = b.failed("giving the workspace to the service's user", []byte(errs.text()))
+	}
+	return err
 }
 
 func also(text string) string {

@@ -223,6 +223,58 @@ func TestWithoutTheKeyASandboxStaysVisible(t *testing.T) {
 	}
 }
 
+// TestARevokedKeyGivesWay: the tenant rotates, and revokes the old key at E2B before it takes it away here. What the old key
+// bought goes on with the new one, past every cache.
+func TestARevokedKeyGivesWay(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, map[string]string{acmeKey: "acme", acmeNewKey: "acme"})
+	h.cache = time.Hour
+	m, closeAll := h.open()
+	defer closeAll()
+	h.keys(acmeKey)
+	sb := h.create(m)
+	h.keys(acmeNewKey, acmeKey)
+	h.s.Revoke(acmeKey)
+	if err := sb.Pause(t.Context()); err != nil {
+		t.Errorf("Pause: %v", err)
+	}
+	if _, err := sb.Teardown(t.Context()); err != nil || len(h.s.Live()) > 0 {
+		t.Errorf("Teardown: %v, live: %q", err, h.s.Live())
+	}
+}
+
+// TestSnapshotsOutliveTheirKey: a key that took over deletes the snapshots of the one before; one of another team does not
+// see them, and that is not taken for their end.
+func TestSnapshotsOutliveTheirKey(t *testing.T) {
+	t.Parallel()
+	foreign := canary.Key("another team's")
+	h := newHouse(t, map[string]string{acmeKey: "acme", acmeNewKey: "acme", foreign: "another team"})
+	m, closeAll := h.open()
+	defer closeAll()
+	h.keys(acmeKey)
+	sb := h.create(m)
+	snap, err := sb.Snapshot(t.Context(), sandboxer.SnapshotRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sb.Teardown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.keys(foreign)
+	err = m.DeleteSnapshot(t.Context(), snap.ID)
+	h.said.note(err)
+	if !errors.Is(err, sandboxer.Unauthenticated) || len(h.s.Snapshots()) != 1 {
+		t.Errorf("with another team's key: %v; stored: %q", err, h.s.Snapshots())
+	}
+	h.keys(acmeNewKey)
+	if err := m.DeleteSnapshot(t.Context(), snap.ID); err != nil || len(h.s.Snapshots()) != 0 {
+		t.Errorf("with the key that took over: %v; stored: %q", err, h.s.Snapshots())
+	}
+	for s, err := range m.Snapshots(t.Context(), manager.Filter{}) {
+		t.Errorf("on record: %+v, %v", s, err)
+	}
+}
+
 // TestKeysAreNeverShown drives everything once and then looks for the keys in all that was said, stored and started.
 func TestKeysAreNeverShown(t *testing.T) {
 	t.Parallel()

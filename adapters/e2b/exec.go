@@ -107,18 +107,23 @@ type run struct {
 	pid      atomic.Uint32
 	out, err *shellwrap.Sentinel
 	input    chan error // how reading and sending stdin failed
+	died     bool       // the shell around the command was killed
 }
 
 func (r *run) run(ctx context.Context) (sandboxer.ExecResult, error) {
 	begun := time.Now()
 	res, err := r.stream(ctx)
 	res.Duration = time.Since(begun)
-	if err == nil || sandboxer.IsRefused(err) {
+	if sandboxer.IsRefused(err) || (err == nil && !r.died) {
 		return res, err
 	}
 	// It may run on: see that it does not.
 	away, killErr := r.kill(ctx)
 	switch {
+	case err == nil && killErr == nil:
+		return res, nil // what was left below the shell has ended as it did
+	case err == nil:
+		return sandboxer.ExecResult{}, sandboxer.Mark(sandboxer.Unknown, killErr)
 	case killErr != nil:
 		return sandboxer.ExecResult{}, sandboxer.Mark(sandboxer.CodeOf(err), errors.Join(err, killErr))
 	case away != nil && ctx.Err() == nil && sandboxer.CodeOf(err) == sandboxer.Unavailable:
@@ -277,6 +282,7 @@ func (r *run) ended(end *processEnd) (sandboxer.ExecResult, error) {
 	if name, ok := signalOf(end); ok {
 		_ = put(r.req.Stdout, r.out.Rest()) // it is killed already, and how it ended stands
 		_ = put(r.req.Stderr, r.err.Rest())
+		r.died = true
 		return sandboxer.ExecResult{ExitCode: -1, Signal: name}, nil
 	}
 	return sandboxer.ExecResult{}, sandboxer.Mark(sandboxer.Unknown, fmt.Errorf("the command ended, but the end of its output was lost (%s)", plain(end.Status)))

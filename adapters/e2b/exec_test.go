@@ -22,56 +22,78 @@ import (
 	"github.com/sand-boxer/sandboxer/adapters/e2b/e2btest"
 )
 
+// ending is how a command ends.
+type ending struct {
+	Exit     int
+	Signal   string
+	Out, Err string
+}
+
 // TestAStreamCutAtEachByte cuts the answer of an exec after 0, 1, 2 … bytes: either everything arrived, or an error says
 // that it did not. There is no third way, and never a wrong exit code.
 func TestAStreamCutAtEachByte(t *testing.T) {
 	t.Parallel()
-	const workers = 8
-	var cuts atomic.Int64
-	for w := range workers {
-		t.Run(fmt.Sprint(w), func(t *testing.T) {
+	for name, c := range map[string]struct {
+		script string
+		want   ending
+		step   int
+		opts   e2btest.Options
+	}{
+		"an exit code":         {`printf out; printf err >&2; exit 3`, ending{3, "", "out", "err"}, 1, e2btest.Options{}},
+		"success":              {`printf out; printf err >&2`, ending{0, "", "out", "err"}, 7, e2btest.Options{HoldPipes: true}},
+		"a signal":             {`printf out; kill -9 $$`, ending{-1, "SIGKILL", "out", ""}, 7, e2btest.Options{}},
+		"the end of the shell": {`printf out; kill -9 $(cut -d' ' -f4 /proc/$PPID/stat)`, ending{-1, "SIGKILL", "out", ""}, 7, e2btest.Options{HoldPipes: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := start(t, e2btest.Options{})
-			r := newRig(t, s, nil)
-			target := r.sandbox(t)
-			if _, err := r.WaitReady(t.Context(), target); err != nil {
-				t.Fatal(err)
-			}
-			full := false
-			for at := w; !full; at += workers {
-				if at > 5000 {
-					t.Fatal("the stream never ends")
+			const workers = 8
+			var cuts atomic.Int64
+			t.Run("cut", func(t *testing.T) {
+				for w := range workers {
+					t.Run(fmt.Sprint(w), func(t *testing.T) {
+						t.Parallel()
+						s := start(t, c.opts)
+						r := newRig(t, s, nil)
+						target := r.sandbox(t)
+						if _, err := r.WaitReady(t.Context(), target); err != nil {
+							t.Fatal(err)
+						}
+						full := false
+						for at := w * c.step; !full; at += workers * c.step {
+							if at > 5000 {
+								t.Fatal("the stream never ends")
+							}
+							full = cutAt(t, r, target, at, c.script, c.want)
+							if !full {
+								cuts.Add(1)
+							}
+						}
+						if !cutAt(t, r, target, 100000, c.script, c.want) {
+							t.Error("a stream that was not cut is an error")
+						}
+					})
 				}
-				full = cutAt(t, r, target, at)
-				if !full {
-					cuts.Add(1)
-				}
-			}
-			if !cutAt(t, r, target, 100000) {
-				t.Error("a stream that was not cut is an error")
+			})
+			if n := int(cuts.Load()); n < 100/c.step {
+				t.Errorf("only %d cuts were errors", n)
 			}
 		})
 	}
-	t.Cleanup(func() {
-		if n := cuts.Load(); n < 100 {
-			t.Errorf("only %d cuts were errors", n)
-		}
-	})
 }
 
 // cutAt runs a command whose answer is cut after that many bytes and reports whether all of it arrived.
-func cutAt(t *testing.T, r *rig, target sandboxer.Target, at int) bool {
+func cutAt(t *testing.T, r *rig, target sandboxer.Target, at int, script string, want ending) bool {
 	t.Helper()
 	f := e2btest.Fault{Match: "POST /process.Process/Start", Times: 1, CutAt: at}
 	if at == 0 {
 		f.CutAt = -1
 	}
 	r.s.Fail(f)
-	res, out, errs, err := r.sh(t.Context(), target, `printf out; printf err >&2; exit 3`)
+	res, out, errs, err := r.sh(t.Context(), target, script)
 	r.s.Heal()
 	if err == nil {
-		if res.ExitCode != 3 || res.Signal != "" || out != "out" || errs != "err" {
-			t.Fatalf("cut after %d bytes: exit code %d, signal %q, stdout %q, stderr %q, and no error", at, res.ExitCode, res.Signal, out, errs)
+		if got := (ending{res.ExitCode, res.Signal, out, errs}); got != want {
+			t.Fatalf("cut after %d bytes, and no error: %s", at, cmp.Diff(want, got))
 		}
 		return true
 	}
@@ -82,6 +104,33 @@ func cutAt(t *testing.T, r *rig, target sandboxer.Target, at int) bool {
 		t.Fatalf("cut after %d bytes: it is said that nothing was done: %v", at, err)
 	}
 	return false
+}
+
+// TestTheShellIsKilled: a command that kills the shells that it runs below, as "killall sh" does, is not taken for one that
+// succeeded, and does not run on.
+func TestTheShellIsKilled(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("it finds its parents in /proc")
+	}
+	for name, opts := range map[string]e2btest.Options{"newest": {}, "pipes held": {HoldPipes: true}} {
+		s := start(t, opts)
+		r := newRig(t, s, nil)
+		target := r.sandbox(t)
+		mark := "mark-" + string(sandboxer.NewID())
+		res, _, _, err := r.sh(t.Context(), target, `kill -9 $PPID; sleep 1; : `+mark)
+		wantCode(t, name+": the inner shell", err, sandboxer.Unknown, false)
+		if left := running(t, mark); len(left) > 0 || err == nil {
+			t.Errorf("%s: it ended as %+v, and these run on: %q", name, res, left)
+		}
+		res, _, _, err = r.sh(t.Context(), target, `kill -9 $(cut -d' ' -f4 /proc/$PPID/stat) $PPID; sleep 1; : `+mark)
+		if err != nil || res.Signal != "SIGKILL" || res.ExitCode != -1 {
+			t.Errorf("%s: both shells: %+v, %v", name, res, err)
+		}
+		if left := running(t, mark); len(left) > 0 {
+			t.Errorf("%s: these run on: %q", name, left)
+		}
+	}
 }
 
 func TestExecResults(t *testing.T) {

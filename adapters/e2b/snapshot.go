@@ -100,7 +100,7 @@ func (e *extension) Restore(ctx context.Context, req *sandboxer.ProvisionRequest
 	return e.once(ctx, req, func(begun time.Time) (sandboxer.Handle, error) {
 		h, err := e.create(ctx, req, begun, in, st.Snapshot)
 		if sandboxer.IsRefused(err) && statusOf(err) == http.StatusNotFound {
-			err = sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("snapshot %s is gone at E2B: %w", s.ID, err))
+			err = sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("snapshot %s is gone at E2B, or the key in use is not of the team that took it: %w", s.ID, err))
 		}
 		return h, err
 	})

@@ -30,6 +30,7 @@ type Backend struct {
 	mu        sync.Mutex // of what is below
 	snapshots map[key]*snapshot
 	meters    map[key]reading // of sandboxes that are gone, where their extension meters
+	kept      []Kept          // snapshots that are gone, where their extension meters
 }
 
 // New returns an empty backend that keeps every rule of the contract.

@@ -69,7 +69,7 @@ var ops = []sandboxer.Op{
 	sandboxer.OpProvision, sandboxer.OpWaitReady, sandboxer.OpTeardown, sandboxer.OpFind, sandboxer.OpList, sandboxer.OpExec,
 	sandboxer.OpCopyIn, sandboxer.OpCopyOut, sandboxer.OpDial, sandboxer.OpExpose, sandboxer.OpSnapshot, sandboxer.OpRestore,
 	sandboxer.OpDeleteSnapshot, sandboxer.OpListSnapshots, sandboxer.OpExportSnapshot, sandboxer.OpImportSnapshot,
-	sandboxer.OpEstimateCost, sandboxer.OpMeterActual, sandboxer.OpInspect, sandboxer.OpExtend, sandboxer.OpPause,
+	sandboxer.OpEstimateCost, sandboxer.OpMeterActual, sandboxer.OpSnapshotCost, sandboxer.OpInspect, sandboxer.OpExtend, sandboxer.OpPause,
 	sandboxer.OpResume, sandboxer.OpPreflight, sandboxer.OpSync,
 }
 

@@ -9,12 +9,12 @@ import (
 	"github.com/sand-boxer/sandboxer/adapters/internal/pricing"
 )
 
-// PriceList names the fake's prices: 0.001 USD a sandbox, 0.00001 USD a vCPU-second, 0.000002 USD a GiB-second. A profile
-// without resources is priced as 1 vCPU and 1 GiB. Invented, and never changed.
+// PriceList names the fake's prices: 0.001 USD a sandbox, 0.00001 USD a vCPU-second, 0.000002 USD a GiB-second, 0.00000004 USD
+// a GiB-second of a stored snapshot. A profile without resources is priced as 1 vCPU and 1 GiB. Invented, and never changed.
 const PriceList = "fake 2026-11-01"
 
 var prices = pricing.Table{
-	Name: PriceList, Sandbox: 1_000_000, VCPUSecond: 10_000, GiBSecond: 2_000,
+	Name: PriceList, Sandbox: 1_000_000, VCPUSecond: 10_000, GiBSecond: 2_000, Stored: 40,
 	Default: sandboxer.Resources{CPUMillis: 1000, MemoryBytes: 1 << 30},
 }
 

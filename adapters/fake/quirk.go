@@ -75,6 +75,7 @@ const (
 	MeterForgets         Quirk = "MeterActual fails after Teardown"
 	MeterNeverFinal      Quirk = "MeterActual after Teardown is not final"
 	MeterWrongSum        Quirk = "a reading's total is not the sum of its lines"
+	SnapshotPriceFalls   Quirk = "a snapshot costs less the longer it is kept"
 	EstimateCreates      Quirk = "EstimateCost makes a sandbox"
 	PreflightCreates     Quirk = "Preflight makes a sandbox"
 	UndeclaredCapability Quirk = "the extension can do more than its manifest declares"

@@ -38,7 +38,7 @@ func (s *snapshot) ours(labels map[string]string) bool {
 func (b *Backend) stored(k key, now int64) *snapshot {
 	s := b.snapshots[k]
 	if s != nil && s.goneAt != 0 && now >= s.goneAt {
-		delete(b.snapshots, k)
+		b.unstore(k, time.Unix(0, s.goneAt).UTC())
 		return nil
 	}
 	return s
@@ -49,7 +49,7 @@ func (b *Backend) dropSnapshotsOf(s *sandbox) {
 	defer b.mu.Unlock()
 	for k, snap := range b.snapshots {
 		if snap.from == s.key {
-			delete(b.snapshots, k)
+			b.unstore(k, time.Now().UTC())
 		}
 	}
 }
@@ -208,7 +208,7 @@ func (e *extension) DeleteSnapshot(ctx context.Context, t sandboxer.SnapshotTarg
 			s.goneAt = now + int64(x.linger)
 			return nil
 		}
-		delete(e.b.snapshots, k)
+		e.b.unstore(k, time.Unix(0, now).UTC())
 		return nil
 	})))
 }

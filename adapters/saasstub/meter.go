@@ -13,12 +13,13 @@ import (
 //
 //	a vCPU-second   0.000014 USD
 //	a GiB-second    0.0000045 USD of memory
+//	a GiB-second    0.00000004 USD of a stored snapshot
 //
 // Paused time is free. A profile that leaves a quantity to the service is priced as 1 vCPU and 1 GiB.
 const PriceList = "saasstub 2026-11-01"
 
 var prices = pricing.Table{
-	Name: PriceList, VCPUSecond: 14_000, GiBSecond: 4_500,
+	Name: PriceList, VCPUSecond: 14_000, GiBSecond: 4_500, Stored: 40,
 	Default: sandboxer.Resources{CPUMillis: 1000, MemoryBytes: 1 << 30},
 }
 
@@ -70,4 +71,16 @@ func (s *sandbox) reading(now time.Time) (sandboxer.MeterReading, error) {
 	}
 	lines, total, err := prices.Lines(s.resources, s.metered.Sub(s.created)-idle)
 	return sandboxer.MeterReading{From: s.created.UTC(), To: s.metered.UTC(), Lines: lines, Total: total, Final: final}, err
+}
+
+// SnapshotCost prices a stored snapshot by its size and time.
+func (e *extension) SnapshotCost(ctx context.Context, s sandboxer.Snapshot, from, to time.Time) ([]sandboxer.MeterLine, error) {
+	if ctx.Err() != nil {
+		return nil, sandboxer.Refused(sandboxer.CodeOf(ctx.Err()), context.Cause(ctx))
+	}
+	lines, err := prices.StoredLines(s.SizeBytes, to.Sub(from))
+	if err != nil {
+		return nil, fmt.Errorf("snapshot %s from %v to %v: %w", s.ID, from, to, err)
+	}
+	return lines, nil
 }

@@ -14,7 +14,7 @@ import (
 // Untrusted archives: both the caller's, that go in, and what a sandbox's tar writes.
 const (
 	maxRewritten = 5_000_000
-	maxName    = 4096
+	maxName      = 4096
 	// A sparse entry of a few bytes may stand for petabytes of zeros.
 	bombSlack = 16 << 20
 	bombRatio = 200

@@ -56,4 +56,3 @@ func FuzzRewrite(f *testing.F) {
 		}
 	})
 }
-

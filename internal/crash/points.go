@@ -5,7 +5,7 @@ package crash
 func Commits() []string {
 	return []string{
 		"C1", "A", "U", "checkpoint", "C2", "T1", "T2", "O", "pause", "resuming", "resumed", "looked", "extend",
-		"snapshot-intent", "snapshot-ready", "snapshot-deleting", "snapshot-orphan", "snapshot-gone", "import-intent",
+		"snapshot-intent", "snapshot-ready", "snapshot-deleting", "snapshot-orphan", "snapshot-gone", "snapshot-metered", "import-intent",
 		"purge",
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/sand-boxer/sandboxer/internal/crashworld"
 	"github.com/sand-boxer/sandboxer/manager"
 	"github.com/sand-boxer/sandboxer/manager/boltstore"
+	"github.com/sand-boxer/sandboxer/metering"
 )
 
 func main() {
@@ -42,11 +43,14 @@ func run(ctx context.Context, path, backend, name string) error {
 	if scenario.keep > 0 {
 		cfg.Keep = scenario.keep
 	}
+	if scenario.meter > 0 {
+		cfg.MeterSnapshots = scenario.meter
+	}
 	m, err := manager.New(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	c := &child{m: m}
+	c := &child{m: m, st: st}
 	if err := scenario.play(ctx, c); err != nil {
 		return err
 	}
@@ -60,7 +64,10 @@ func run(ctx context.Context, path, backend, name string) error {
 }
 
 // child is what scenarios act through.
-type child struct{ m *manager.Manager }
+type child struct {
+	m  *manager.Manager
+	st *boltstore.Store
+}
 
 func (c *child) create(ctx context.Context, id, profile, snapshot string) (*manager.Sandbox, error) {
 	sb, err := c.m.Create(ctx, sandboxer.CreateRequest{
@@ -77,6 +84,17 @@ func (c *child) drop(ctx context.Context, sb *manager.Sandbox) error {
 	fmt.Println("drop", sb.ID())
 	_, err := sb.Teardown(ctx)
 	return err
+}
+
+// accounted waits until n meter records wait for their delivery.
+func (c *child) accounted(ctx context.Context, n int) error {
+	for range 200 {
+		if got, err := metering.Pending(ctx, c.st); err != nil || got >= n {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return fmt.Errorf("there are not %d meter records after 10 s", n)
 }
 
 // settled waits until nothing is orphaned any more: the Manager tries again by itself.

@@ -14,8 +14,9 @@ import (
 )
 
 type scenario struct {
-	play func(context.Context, *child) error
-	keep time.Duration
+	play  func(context.Context, *child) error
+	keep  time.Duration // Config.Keep
+	meter time.Duration // Config.MeterSnapshots
 }
 
 // scenarios are what the child can be killed at. The faults that some of them meet are arranged at the backend.
@@ -55,6 +56,7 @@ func scenarios() map[string]scenario {
 		"purge":       {play: purge, keep: time.Nanosecond},
 		"estimate":    {play: estimate},
 		"snapstorage": {play: snapshotDelete},
+		"snapkeep":    {play: snapshotKept, meter: 400 * time.Millisecond},
 		"soak":        {play: soak},
 	}
 }
@@ -103,6 +105,17 @@ func snapshotFails(ctx context.Context, c *child) error {
 
 func snapshotDelete(ctx context.Context, c *child) error {
 	if err := snapshot(ctx, c); err != nil {
+		return err
+	}
+	fmt.Println("drop-snapshot snap")
+	return c.m.DeleteSnapshot(ctx, "snap")
+}
+
+func snapshotKept(ctx context.Context, c *child) error {
+	if err := snapshot(ctx, c); err != nil {
+		return err
+	}
+	if err := c.accounted(ctx, 2); err != nil {
 		return err
 	}
 	fmt.Println("drop-snapshot snap")

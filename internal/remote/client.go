@@ -123,6 +123,11 @@ func (e *extension) MeterActual(ctx context.Context, t sandboxer.Target) (sandbo
 	return out.Reading, err
 }
 
+func (e *extension) SnapshotCost(ctx context.Context, s sandboxer.Snapshot, from, to time.Time) ([]sandboxer.MeterLine, error) {
+	out, err := e.call(ctx, sandboxer.OpSnapshotCost, request{Snapshot: &s, When: from, Until: to})
+	return out.Lines, err
+}
+
 func (e *extension) List(ctx context.Context, q sandboxer.ListQuery) iter.Seq2[sandboxer.Instance, error] {
 	return func(yield func(sandboxer.Instance, error) bool) {
 		out, err := e.call(ctx, sandboxer.OpList, request{Host: q.Host, Labels: q.Labels})

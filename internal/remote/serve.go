@@ -60,6 +60,9 @@ func dispatch(ctx context.Context, ext sandboxer.Extension, op sandboxer.Op, req
 	case sandboxer.OpMeterActual:
 		x, _ := sandboxer.As[sandboxer.Meterer](ext)
 		out.Reading, err = x.MeterActual(ctx, req.Target.target())
+	case sandboxer.OpSnapshotCost:
+		x, _ := sandboxer.As[sandboxer.SnapshotPricer](ext)
+		out.Lines, err = x.SnapshotCost(ctx, *req.Snapshot, req.When, req.Until)
 	case sandboxer.OpList:
 		x, _ := sandboxer.As[sandboxer.Lister](ext)
 		for in, listErr := range x.List(ctx, sandboxer.ListQuery{Host: req.Host, Labels: req.Labels}) {

@@ -26,6 +26,7 @@ type request struct {
 	Labels    map[string]string          `json:"labels,omitempty"`
 	When      time.Time                  `json:"when,omitzero"`
 	For       time.Duration              `json:"for,omitempty"`
+	Until     time.Time                  `json:"until,omitzero"`
 }
 
 // provision is a ProvisionRequest without its functions.
@@ -62,6 +63,7 @@ type reply struct {
 	Snapshots []sandboxer.Snapshot    `json:"snapshots,omitempty"`
 	Quote     sandboxer.MeterQuote    `json:"quote,omitzero"`
 	Reading   sandboxer.MeterReading  `json:"reading,omitzero"`
+	Lines     []sandboxer.MeterLine   `json:"lines,omitempty"`
 	When      time.Time               `json:"when,omitzero"`
 	Bytes     []byte                  `json:"bytes,omitempty"`
 	Exec      sandboxer.ExecResult    `json:"exec,omitzero"`

@@ -228,6 +228,7 @@ func (w *world) accounts(st store.Store) {
 		w.t.Errorf("%d meter records wait in the outbox (%v)", n, err)
 	}
 	billed := map[string]sandboxer.Money{}
+	stored := map[string][]metering.Record{}
 	text, err := os.ReadFile(w.store + ".bill")
 	if err != nil {
 		w.t.Fatal(err)
@@ -236,6 +237,10 @@ func (w *world) accounts(st store.Store) {
 		var r metering.Record
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
 			w.t.Fatalf("the bill has a line that is no record: %q", line)
+		}
+		if r.Snapshot != "" {
+			stored[r.Snapshot] = append(stored[r.Snapshot], r)
+			continue
 		}
 		name, _, _ := strings.Cut(r.Key, "/")
 		if _, twice := billed[name]; twice {
@@ -251,5 +256,30 @@ func (w *world) accounts(st store.Store) {
 	}
 	for name := range billed {
 		w.t.Errorf("%s is billed and never existed", name)
+	}
+	w.storage(stored)
+}
+
+// storage checks that all the time of every snapshot that was ever stored is in exactly one meter record.
+func (w *world) storage(stored map[string][]metering.Record) {
+	w.t.Helper()
+	seen := map[string]bool{}
+	for id, rs := range stored {
+		slices.SortFunc(rs, func(a, b metering.Record) int { return a.From.Compare(b.From) })
+		for i, r := range rs {
+			if seen[r.Key] {
+				w.t.Errorf("%s is billed twice", r.Key)
+			}
+			seen[r.Key] = true
+			if last := i == len(rs)-1; r.Final != last || (!last && !r.To.Equal(rs[i+1].From)) {
+				w.t.Errorf("snapshot %s: record %d of %d ends at %v, final: %v, and the next is %+v", id, i+1, len(rs), r.To, r.Final, rs[min(i+1, len(rs)-1)])
+			}
+		}
+	}
+	for _, k := range w.backend.Kept() {
+		rs := stored[k.ID]
+		if k.Stored || len(rs) == 0 || rs[0].From.After(k.From) || rs[len(rs)-1].To.Before(k.To) {
+			w.t.Errorf("snapshot %s was stored from %v to %v, and its %d records do not say so: unaccounted", k.ID, k.From, k.To, len(rs))
+		}
 	}
 }

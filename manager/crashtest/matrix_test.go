@@ -73,6 +73,7 @@ func scenarios() map[string]scenario {
 		"snapshot":    {},
 		"snapfail":    {faults: []fake.Fault{{Op: sandboxer.OpSnapshot, Times: 1, Err: lost, Effect: fake.After}, {Op: sandboxer.OpDeleteSnapshot, Times: 1, Err: lost}}},
 		"snapstorage": {},
+		"snapkeep":    {},
 		"restore":     {},
 		"transfer":    {},
 		"extend":      {},
@@ -158,6 +159,13 @@ func (c *coverage) report(t *testing.T) {
 			t.Errorf("no scenario visits the point %s: nothing is proven about a crash there", p)
 		}
 	}
+	for _, n := range names {
+		for p := range c.seen[n] {
+			if !slices.Contains(allPoints(), p) {
+				t.Errorf("the scenario %s visits the point %s, which is in no list: add it, so that it is missed when it is visited no more", n, p)
+			}
+		}
+	}
 	t.Logf("kills at points × scenarios (%s): %d kills\n%s", strings.Join(names, " "), kills, table.String())
 }
 
@@ -171,7 +179,7 @@ func allPoints() []string {
 		sandboxer.OpProvision, sandboxer.OpWaitReady, sandboxer.OpTeardown, sandboxer.OpFind, sandboxer.OpList, sandboxer.OpExec,
 		sandboxer.OpCopyIn, sandboxer.OpCopyOut, sandboxer.OpDial, sandboxer.OpExpose, sandboxer.OpSnapshot, sandboxer.OpRestore,
 		sandboxer.OpDeleteSnapshot, sandboxer.OpListSnapshots, sandboxer.OpExportSnapshot, sandboxer.OpImportSnapshot,
-		sandboxer.OpEstimateCost, sandboxer.OpMeterActual, sandboxer.OpInspect, sandboxer.OpExtend, sandboxer.OpPause,
+		sandboxer.OpEstimateCost, sandboxer.OpMeterActual, sandboxer.OpSnapshotCost, sandboxer.OpInspect, sandboxer.OpExtend, sandboxer.OpPause,
 		sandboxer.OpResume, sandboxer.OpPreflight,
 	} {
 		both("call", string(op))

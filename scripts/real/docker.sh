@@ -129,16 +129,15 @@ up() {
 	echo "SANDBOXER_DOCKER='$DIR'" >>"$STATE/env"
 }
 
-# ours lists the processes that belong to the engines: those in their network namespaces, those that name a path of ours,
-# which are the shims, and those of containers.
+# ours lists the processes that belong to the engines: those in their network namespaces, whoever started them, and those of
+# containers, which are in namespaces of their own.
 ours() {
 	local n net
 	for n in 1 2; do
 		if net=$(stat -Lc %i "$DIR/$n/netns" 2>/dev/null); then
-			find /proc -mindepth 3 -maxdepth 3 -path '/proc/[0-9]*/ns/net' -lname "net:\\[$net\\]"
+			find /proc -mindepth 3 -maxdepth 3 -path '/proc/[0-9]*/ns/net' -lname "net:\\[$net\\]" || true # processes end meanwhile
 		fi
-		grep -lF -f <(printf '%s' "$DIR/$n/") /proc/[0-9]*/cmdline
-		find /sys/fs/cgroup -path "*/$NAME-$n/*" -name cgroup.procs -exec cat {} +
+		find /sys/fs/cgroup -path "*/$NAME-$n/*" -name cgroup.procs -exec cat {} + || true
 	done 2>/dev/null | cut -d/ -f3- | cut -d/ -f1 | sort -un
 }
 
@@ -159,10 +158,10 @@ down() {
 		kill -KILL $pids 2>/dev/null || true
 		sleep 0.1
 	done
-	awk '{print $2}' /proc/self/mounts | grep -F "$DIR/" | sort -r | while read -r mount; do
+	awk -v dir="$DIR/" 'index($2, dir) == 1 {print $2}' /proc/self/mounts | sort -r | while read -r mount; do
 		umount "$(printf '%b' "$mount")" || umount -l "$(printf '%b' "$mount")" || true
 	done
-	find /sys/fs/cgroup -depth -type d \( -path "*/$NAME-[12]/*" -o -name "$NAME-[12]" \) -exec rmdir {} + 2>/dev/null || true
+	find /sys/fs/cgroup -depth -type d \( -path "*/$NAME-[12]/*" -o -name "$NAME-[12]" \) -exec rmdir {} + 2>/dev/null || true # the rest is told
 	rm -rf "$DIR" "$STATE/docker"
 	left
 }

@@ -16,6 +16,7 @@ type Table struct {
 	Sandbox    int64  // once
 	VCPUSecond int64
 	GiBSecond  int64 // of memory
+	Stored     int64 // a GiB-second of a snapshot
 	// Default is how large a sandbox is priced whose profile leaves that to the backend.
 	Default sandboxer.Resources
 }
@@ -72,6 +73,23 @@ func (t Table) Quote(r sandboxer.Resources, d time.Duration) (sandboxer.MeterQuo
 		return sandboxer.MeterQuote{}, err
 	}
 	return sandboxer.MeterQuote{Lines: lines, Total: total, For: d, PriceList: t.Name}, nil
+}
+
+// StoredLines prices a snapshot of so many bytes that was stored for d. InvalidArgument for what is negative or too much.
+func (t Table) StoredLines(bytes int64, d time.Duration) ([]sandboxer.MeterLine, error) {
+	quantity, ok := scale(d.Microseconds(), bytes, 1<<30)
+	if !ok {
+		return nil, sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("%d bytes that are stored for %v cannot be priced: that is negative or too much", bytes, d))
+	}
+	each, err := sandboxer.NewMoney(t.Stored, "USD")
+	if err != nil {
+		return nil, err
+	}
+	line, err := sandboxer.NewMeterLine("snapshot", "gib-second", quantity, each)
+	if err != nil {
+		return nil, err
+	}
+	return []sandboxer.MeterLine{line}, nil
 }
 
 // scale is a*b/c, exact up to the fraction that it drops. False where that is no quantity.

@@ -7,18 +7,24 @@ import (
 	"strconv"
 )
 
+// docs:begin script
+
 // Script runs the command in its arguments, with the nonce before it, and then says how it ended. The shell prints a message
 // of its own ("Killed") where a signal ended the command; that tells a signal from an exit code above 128, but in bash, which
 // prints none here. With the variable SANDBOXER_TTY there is one output. Its variables have names that no command's have, so
 // that it changes none that is exported.
 //
-// $1 is the nonce, the rest is the command. File descriptors 3 and 4 are its outputs, kept from the shell's message.
+// $1 is the nonce, the rest is the command. File descriptors 3 and 4 are its outputs, kept from the shell's message. Where
+// the inner shell was killed it has no status to tell, and says nothing: an empty one would count as 0.
 const Script = `__n=$1; shift
 { __r=$( exec 2>&1; ( exec 2>&3 3>&- >&4 4>&-; exec "$@" ); echo "<$?>" ); } 3>&2 4>&1
 __c=${__r#*<}; __c=${__c%%>*}; __s=0
+case $__c in ''|*[!0-9]*) exit 70;; esac
 if [ "$__r" != "<$__c>" ] || [ -n "$BASH_VERSION" ]; then __s=1; fi
 printf '\036%s:%d:%d;' "$__n" "$__c" "$__s"
 if [ -z "$SANDBOXER_TTY" ]; then printf '\036%s:%d:%d;' "$__n" "$__c" "$__s" >&2; fi`
+
+// docs:end
 
 // Sentinel finds the shell's word in one output and passes on everything before it.
 type Sentinel struct {

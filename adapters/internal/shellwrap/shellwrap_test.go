@@ -66,4 +66,3 @@ func FuzzSentinel(f *testing.F) {
 		}
 	})
 }
-

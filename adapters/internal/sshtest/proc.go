@@ -67,6 +67,37 @@ func (s *Server) WaitProcess(part string, within time.Duration) {
 	}
 }
 
+// Find lists the processes of the machine whose command line contains part, whoever started them: "pid command line". It is
+// for those that have a new environment, and so are no longer known as a session's.
+func (s *Server) Find(part string) []string {
+	var out []string
+	for _, pid := range processes() {
+		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		text := string(bytes.TrimSpace(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
+		if state, _, ok := stat(pid); ok && state != "Z" && strings.Contains(text, part) {
+			out = append(out, fmt.Sprintf("%d %s", pid, text))
+		}
+	}
+	return out
+}
+
+// WaitFind fails the test unless Find lists so many within the time.
+func (s *Server) WaitFind(part string, n int, within time.Duration) {
+	s.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	for {
+		found := s.Find(part)
+		if len(found) == n {
+			return
+		}
+		if !tick(ctx, 20*time.Millisecond) {
+			s.tb.Errorf("after %v there are %d processes with %q, want %d:\n%s", within, len(found), part, n, strings.Join(found, "\n"))
+			return
+		}
+	}
+}
+
 func (s *Server) marked(pid int) bool {
 	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	return err == nil && bytes.Contains(env, []byte(envMark+"="+s.mark))

@@ -26,7 +26,15 @@ func (c *Conn) String() string { return c.name }
 //
 // A refusal says that the command was not started. Another error says that its fate is not known: where the connection
 // ended, the host ends the command; where ctx ended, everything it started is gone unless the message says otherwise.
+//
+// Commands without a terminal run on a process that stays on the host, where there is one that is idle, and else in a
+// session of their own, which takes one round trip more.
 func (c *Conn) Exec(ctx context.Context, req sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+	return c.exec(ctx, req, c.h.onRunner)
+}
+
+// exec runs a command by first, when that begins it, and else in a session of its own.
+func (c *Conn) exec(ctx context.Context, req sandboxer.ExecRequest, first func(context.Context, *sandboxer.ExecRequest) (sandboxer.ExecResult, bool, error)) (sandboxer.ExecResult, error) {
 	begin := time.Now()
 	all := ctx
 	if req.Timeout > 0 {
@@ -34,14 +42,17 @@ func (c *Conn) Exec(ctx context.Context, req sandboxer.ExecRequest) (sandboxer.E
 		ctx, cancel = context.WithTimeout(ctx, req.Timeout)
 		defer cancel()
 	}
-	var result sandboxer.ExecResult
-	s, err := c.h.start(ctx, &req)
-	if err == nil {
-		result, err = s.run(ctx, &req)
+	result, begun, err := first(ctx, &req)
+	if err == nil && !begun {
+		var s *session
+		if s, err = c.h.start(ctx, &req); err == nil {
+			begun = true
+			result, err = s.run(ctx, &req)
+		}
 	}
 	result.Duration = time.Since(begin)
 	if err != nil && req.Timeout > 0 && all.Err() == nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
-		if s != nil {
+		if begun {
 			return sandboxer.ExecResult{ExitCode: -1, Signal: "SIGKILL", TimedOut: true, Duration: result.Duration}, nil
 		}
 		return sandboxer.ExecResult{ExitCode: -1, TimedOut: true, Duration: result.Duration}, nil
@@ -116,7 +127,12 @@ func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxe
 			if !ok { // the channel ended
 				return result, s.lost()
 			}
-			s.complete(ctx, out, errs, ended)
+			if err := s.complete(ctx, out, errs, ended); errors.Is(err, errNoSession) {
+				return result, s.lost()
+			} else if err != nil {
+				s.close(false)
+				return result, sandboxer.Mark(codeOf(ctx), fmt.Errorf("command on %s: it ended, but not all of its output came: %w", s.h, err))
+			}
 			s.k.remove(ctx, s.token)
 			s.close(false)
 			if !s.begun.Load() {
@@ -148,26 +164,52 @@ func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxe
 	}
 }
 
-// complete waits until all output of a command that exited has come.
-func (s *session) complete(ctx context.Context, out, errs *stream, ended <-chan struct{}) {
+// complete waits until all output of a command that exited has come. Where something in the background holds the pipes
+// that is when nothing came for a while, and sshd has answered since: a network may be silent for longer.
+func (s *session) complete(ctx context.Context, out, errs *stream, ended <-chan struct{}) error {
 	tick := time.NewTicker(quiet / 4)
 	defer tick.Stop()
-	start := out.count.Load() + errs.count.Load()
+	taken := func() int64 { return out.count.Load() + errs.count.Load() }
+	start := taken()
 	last, since := start, time.Now()
+	var asked, answered chan struct{} // of the question under way; answered is nil when its answer says nothing
 	for {
 		select {
 		case <-ended:
-			return
+			if s.cut() {
+				return errNoSession
+			}
+			return nil
 		case <-ctx.Done():
-			return
+			return context.Cause(ctx)
+		case <-answered:
+			if taken() == last {
+				return nil
+			}
+			answered = nil
 		case <-tick.C:
 		}
-		n := out.count.Load() + errs.count.Load()
-		if n != last || out.busy.Load() || errs.busy.Load() {
-			last, since = n, time.Now()
+		if n := taken(); n != last || out.busy.Load() || errs.busy.Load() {
+			last, since, answered = n, time.Now(), nil
 		}
-		if n-start > maxAfter || time.Since(since) >= quiet {
-			return
+		if last-start > maxAfter {
+			return nil
+		}
+		select {
+		case <-asked:
+			asked = nil
+		default:
+		}
+		if asked == nil && answered == nil && time.Since(since) >= quiet {
+			question, answer := make(chan struct{}), make(chan struct{})
+			asked, answered = question, answer
+			s.h.p.spawn(func() {
+				defer close(question)
+				// It is refused, and that is an answer. Without one the streams end as well.
+				if _, err := s.ch.SendRequest("keepalive@openssh.com", true, nil); err == nil {
+					close(answer)
+				}
+			})
 		}
 	}
 }
@@ -175,10 +217,17 @@ func (s *session) complete(ctx context.Context, out, errs *stream, ended <-chan 
 // neverBegan explains an exit before the command's mark.
 func (s *session) neverBegan(req *sandboxer.ExecRequest, mark byte, out, errs *stream) error {
 	if mark == markNoDir[0] {
-		return sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("there is no directory %q on %s that it may enter", req.Dir, s.h))
+		return noDirectory(s.h, req.Dir)
+	}
+	if mark == markAlone[0] {
+		return sandboxer.Refused(sandboxer.Unavailable, fmt.Errorf("the process on %s that looks after commands has just ended", s.h))
 	}
 	said := first(errs.lastNoise(), out.lastNoise(), "nothing")
 	return sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("%s did not start the command; its login shell said: %s", s.h, said))
+}
+
+func noDirectory(h *host, dir string) error {
+	return sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("there is no directory %q on %s that it may enter", dir, h))
 }
 
 // lost is the error for a channel that ended without telling how the command did.

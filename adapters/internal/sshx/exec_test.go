@@ -3,6 +3,8 @@ package sshx_test
 import (
 	"bytes"
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +18,14 @@ import (
 
 // config is one that depends on nothing of the machine and finds dead peers soon.
 func config() sshx.Config {
-	return sshx.Config{SSHConfig: "none", Agent: "none", KeepAlive: 500 * time.Millisecond, Lease: 2 * time.Second, DialTimeout: 20 * time.Second}
+	return sshx.Config{SSHConfig: "none", Agent: "none", KeepAlive: time.Second, Lease: 10 * time.Second, DialTimeout: 20 * time.Second}
+}
+
+// shortLease is one that ends what it hears nothing of while a test waits for it.
+func shortLease() sshx.Config {
+	cfg := config()
+	cfg.Lease = 2 * time.Second
+	return cfg
 }
 
 // connect returns a Conn to the server whose Pool ends with the test.
@@ -45,8 +54,70 @@ func shell(script string) []string { return []string{"sh", "-c", script} }
 
 func TestExec(t *testing.T) {
 	t.Parallel()
-	s := sshtest.Start(t)
-	c := connect(t, s, config())
+	for name, prepare := range map[string]func(*testing.T, *sshtest.Server){"in a session": withoutPerl, "on a runner": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := sshtest.Start(t)
+			if prepare != nil {
+				prepare(t, s)
+			}
+			c := connect(t, s, config())
+			if prepare == nil {
+				onRunner(t, c)
+			}
+			t.Run("commands", func(t *testing.T) { testExec(t, c) })
+			if prepare == nil {
+				onRunner(t, c)
+			} else if got := parent(t, c); !strings.HasPrefix(got, "sshd") {
+				t.Errorf("commands run under %q", got)
+			}
+		})
+	}
+}
+
+// withoutPerl takes Perl away from what logs in, so that there are no runners.
+func withoutPerl(t *testing.T, s *sshtest.Server) {
+	t.Helper()
+	bin := filepath.Join(s.Dir, "bin")
+	if err := os.Mkdir(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"/bin", "/usr/bin"} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if !strings.HasPrefix(e.Name(), "perl") {
+				_ = os.Symlink(filepath.Join(dir, e.Name()), filepath.Join(bin, e.Name()))
+			}
+		}
+	}
+	write(t, s.Home, ".bashrc", "PATH="+bin+"\n")
+}
+
+// parent tells under what a command runs: sshd, or a runner.
+func parent(t *testing.T, c *sshx.Conn) string {
+	t.Helper()
+	var out strings.Builder
+	if _, err := c.Exec(t.Context(), sandboxer.ExecRequest{Command: shell(`tr '\0' ' ' </proc/$PPID/cmdline`), Stdout: &out}); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// onRunner runs commands until there is a runner for them.
+func onRunner(t *testing.T, c *sshx.Conn) {
+	t.Helper()
+	for begun := time.Now(); time.Since(begun) < 20*time.Second; {
+		if strings.HasPrefix(parent(t, c), "sandboxer y") {
+			return
+		}
+	}
+	t.Fatal("no runner comes")
+}
+
+func testExec(t *testing.T, c *sshx.Conn) {
 	big := strings.Repeat("0123456789abcdef", 64<<10)
 	tests := []struct {
 		name           string
@@ -60,6 +131,10 @@ func TestExec(t *testing.T) {
 		{name: "exit code", req: sandboxer.ExecRequest{Command: shell("exit 7")}, want: sandboxer.ExecResult{ExitCode: 7}},
 		{name: "exit code that looks like a signal", req: sandboxer.ExecRequest{Command: shell("exit 137")}, want: sandboxer.ExecResult{ExitCode: 137}},
 		{name: "signal", req: sandboxer.ExecRequest{Command: shell("kill -TERM $$")}, want: sandboxer.ExecResult{ExitCode: -1, Signal: "SIGTERM"}},
+		{name: "signal that terminals send", req: sandboxer.ExecRequest{Command: shell("kill -INT $$")}, want: sandboxer.ExecResult{ExitCode: -1, Signal: "SIGINT"}},
+		{name: "exit code of that", req: sandboxer.ExecRequest{Command: shell("exit 130")}, want: sandboxer.ExecResult{ExitCode: 130}},
+		{name: "signal of a pipe", req: sandboxer.ExecRequest{Command: shell("kill -PIPE $$")}, want: sandboxer.ExecResult{ExitCode: -1, Signal: "SIGPIPE"}},
+		{name: "exit code 255", req: sandboxer.ExecRequest{Command: shell("exit 255")}, want: sandboxer.ExecResult{ExitCode: 255}},
 		{name: "no such command", req: sandboxer.ExecRequest{Command: []string{"no-such-command"}}, want: sandboxer.ExecResult{ExitCode: 127}, stderr: "*"},
 		{name: "reserved word", req: sandboxer.ExecRequest{Command: []string{"if"}}, want: sandboxer.ExecResult{ExitCode: 127}, stderr: "*"},
 		{name: "arguments", req: sandboxer.ExecRequest{Command: []string{"printf", "[%s]", "", "a b", "$HOME", "it's", "a\nb\n", "\r\\n*", "\xff\xfe", "~", "-n"}},
@@ -71,7 +146,15 @@ func TestExec(t *testing.T) {
 		{name: "much input", req: sandboxer.ExecRequest{Command: []string{"cat"}}, stdin: big, stdout: big},
 		{name: "input that nobody reads", req: sandboxer.ExecRequest{Command: []string{"true"}}, stdin: strings.Repeat(big, 8)},
 		{name: "much output", req: sandboxer.ExecRequest{Command: shell("head -c 5000000 /dev/zero")}, stdout: strings.Repeat("\x00", 5000000)},
+		{name: "output and its end", req: sandboxer.ExecRequest{Command: shell("exec >&- 2>&-; sleep 0.1; exit 3")}, want: sandboxer.ExecResult{ExitCode: 3}},
+		{name: "input after output ended", req: sandboxer.ExecRequest{Command: shell("exec >&- 2>&-; exit $(cat | wc -c)")}, stdin: "four", want: sandboxer.ExecResult{ExitCode: 4}},
+		{name: "a script without a first line", req: sandboxer.ExecRequest{Command: shell("printf 'echo $0 $1' >s; chmod +x s; ./s a; rm s"), Dir: "/tmp"}, stdout: "./s a\n"},
+		{name: "no permission", req: sandboxer.ExecRequest{Command: []string{"/etc/passwd"}}, want: sandboxer.ExecResult{ExitCode: 126}, stderr: "*"},
+		{name: "a directory below home", req: sandboxer.ExecRequest{Command: shell("cd .. && basename $OLDPWD"), Dir: "./-"}, stdout: "-\n"},
 		{name: "a child keeps the pipes", req: sandboxer.ExecRequest{Command: shell("sleep 2.5 & echo done")}, stdout: "done\n"},
+	}
+	if _, err := c.Output(t.Context(), "mkdir", "-p", "./-"); err != nil {
+		t.Fatal(err)
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

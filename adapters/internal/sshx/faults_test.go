@@ -79,7 +79,7 @@ func TestDeadConnections(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			s := sshtest.Start(t)
-			p, c := behind(t, s, config())
+			p, c := behind(t, s, shortLease())
 			done := running(t.Context(), s, c, 7200+i*10)
 			test.fault(s, p)
 			if err := within(t, 10*time.Second, done); sandboxer.CodeOf(err) != sandboxer.Unavailable || sandboxer.IsRefused(err) {
@@ -125,7 +125,7 @@ func TestCancelEndsNothingElse(t *testing.T) {
 func TestCancelIntoABlackHole(t *testing.T) {
 	t.Parallel()
 	s := sshtest.Start(t)
-	cfg := config()
+	cfg := shortLease()
 	cfg.KeepAlive, cfg.KillGrace = time.Minute, 300*time.Millisecond
 	p, c := behind(t, s, cfg)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -150,12 +150,12 @@ func TestDialIntoABlackHole(t *testing.T) {
 	t.Parallel()
 	s := sshtest.Start(t)
 	cfg := config()
-	cfg.DialTimeout = 300 * time.Millisecond
+	cfg.DialTimeout = 2 * time.Second
 	p, c := behind(t, s, cfg)
 	p.BlackHole(true)
 	begin := time.Now()
 	_, err := c.Output(t.Context(), "true")
-	if !sandboxer.IsRefused(err) || time.Since(begin) > 5*time.Second {
+	if !sandboxer.IsRefused(err) || time.Since(begin) > 10*time.Second {
 		t.Errorf("after %v: %v; want a refusal", time.Since(begin), err)
 	}
 	p.BlackHole(false)

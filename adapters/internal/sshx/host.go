@@ -38,6 +38,7 @@ type host struct {
 	idlers     []*resident   // residents that wait for a command
 	residents  int           // all of them
 	freed      chan struct{} // gets a token when a resident has become idle
+	runners    runners
 }
 
 type waiter struct{ ready chan grant }

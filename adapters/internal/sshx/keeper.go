@@ -26,6 +26,8 @@ type keeper struct {
 	ready chan struct{} // closed when lines can be sent
 	done  chan struct{} // closed when it ended
 	wake  chan struct{}
+	path  string // where it is told what begins; set when ready
+	arch  string // what the host's kernel calls its processor; set when ready
 
 	mu    sync.Mutex
 	err   error
@@ -85,7 +87,7 @@ func (k *keeper) run(claimed *transport) {
 	k.mu.Unlock()
 	token := newToken()
 	lease := max(int(k.h.p.cfg.Lease.Seconds()), 1)
-	script := strings.NewReplacer("TOKEN", token, "LEASE", strconv.Itoa(lease), "STEP", strconv.Itoa(min(lease, 5))).Replace(keeperScript)
+	script := strings.NewReplacer("TOKEN", token, "LEASE", strconv.Itoa(lease), "STEP", strconv.Itoa(min(lease, 5))).Replace(bare(keeperScript))
 	// The first line reads the others, up to one that is the token.
 	load := `N=$(printf '\n_');N=${N%_};s=;while IFS= read -r l&&[ "$l" != ` + token + ` ];do s=$s$l$N;done;eval "$s"` + "\n"
 	_, err = ch.SendRequest("exec", false, ssh.Marshal(struct{ Command string }{bootstrap(token, false)}))
@@ -110,8 +112,14 @@ func (k *keeper) run(claimed *transport) {
 	k.h.p.spawn(func() { ssh.DiscardRequests(requests) })
 	lines, up := bufio.NewScanner(ch), false
 	for lines.Scan() {
-		if shell, ok := strings.CutPrefix(lines.Text(), token+"="); ok && !up {
+		if about, ok := strings.CutPrefix(lines.Text(), token+"="); ok && !up {
+			pid, about, _ := strings.Cut(about, " ")
+			arch, shell, _ := strings.Cut(about, " ")
+			if _, err := strconv.ParseUint(pid, 10, 32); err != nil {
+				break
+			}
 			up = true
+			k.path, k.arch = "/proc/"+pid+"/fd/9", arch
 			k.h.direct.Store(isDirect(shell))
 			close(k.ready)
 			continue
@@ -137,6 +145,18 @@ func (k *keeper) run(claimed *transport) {
 		}
 		k.end(fmt.Errorf("the process on %s that looks after commands ended; it said %q", k.h, said))
 	}
+}
+
+// bare is the script without its comments and indentation: the host's shell reads it byte by byte.
+func bare(script string) string {
+	var out strings.Builder
+	for line := range strings.Lines(script) {
+		line = strings.TrimLeft(line, "\t")
+		if line != "\n" && !strings.HasPrefix(line, "#") {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
 }
 
 // write sends what is queued, and a sign of life three times in a lease while commands run.
@@ -180,17 +200,12 @@ func (k *keeper) send(line string) <-chan struct{} {
 	return k.sent
 }
 
-// add puts a token into the keeper's care, before anything with it is started.
-func (k *keeper) add(token string) error {
+// expect notes that a command is about to begin. Its shell tells the keeper itself, so that there is no moment in which the
+// command runs and the keeper does not know, whatever becomes of us.
+func (k *keeper) expect(token string) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.live[token] = struct{}{}
-	k.mu.Unlock()
-	select {
-	case <-k.send("+" + token):
-		return nil
-	case <-k.done:
-		return k.reason()
-	}
 }
 
 // remove says that a command ended by itself; what it left in the background goes on, even when the connection ends right
@@ -242,6 +257,16 @@ func (k *keeper) end(err error) {
 	if k.err == nil {
 		k.err = err
 		close(k.done)
+	}
+}
+
+// up reports whether it can be told things.
+func (k *keeper) up() bool {
+	select {
+	case <-k.ready:
+		return !k.ended()
+	default:
+		return false
 	}
 }
 

@@ -1,56 +1,119 @@
-# Ends what commands left running. Writes the login shell, and each token of which nothing is left. Reads lines: +T a command begins, -T it ended, !T end all of it,
-# ?T the same, and it may be about to begin, . we are there.
-K=$$ LIVE= PART= BEAT= TIMER= P=
+# Ends what commands left running. Reads lines. From shells that are about to become a command, through a pipe that they
+# find at descriptor 9 of this process: +T PID. From us: -T the command ended, !T end all of it, ?T the same where it may be
+# about to begin, . we are there. Writes who it is, and each token of which nothing is left.
+#
+# T names a command; yR-0- is a runner, which has a process of its own for each of its commands yR-1-, yR-2- …
+# LIVE and TODO have words T/PID/START, with the process that began it and when that was.
+F= LIVE= DEAD= TODO= WORK= PART= BEAT= TIMER= DUE=
 
-# The processes of token $1 that are alive, after the number of them: those with the token in their environment or command
-# line, all below them, and all in a session that one of them leads.
+# Sets at to what is known of token $1.
+entry() {
+	at=
+	for o in $LIVE; do
+		case $o in "$1/"*) at=$o ;; esac
+	done
+}
+
+without() {
+	n=
+	for o in $LIVE; do
+		case $o in "$1/"*) ;; *) n="$n $o" ;; esac
+	done
+	LIVE=$n
+}
+
+# Sets born to the time at which process $1 was started, if there is one.
+birth() {
+	born=
+	{ IFS= read -r born <"/proc/$1/stat"; } 2>/dev/null || return
+	set -- ${born##*) }
+	born=${20}
+}
+
+# The processes in TODO that are alive, after the number of them: those with a token in their environment or command line,
+# those that began one, all below them, and all in a session that one of them leads.
 members() {
-	f=${1%"${1#?}"} r=${1#?}
-	m=$(grep -ls -e "[$f]$r" /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null)
-	[ -n "$m" ] || { echo 0; return; }
-	cat /proc/[0-9]*/status 2>/dev/null | awk -v m="$(echo $m)" '
-		/^State:/ { s = $2 } /^Pid:/ { p = $2; state[p] = s } /^PPid:/ { parent[p] = $2 } /^NSsid:/ { session[p] = $2 }
+	roots= but=
+	set --
+	for o in $TODO; do
+		t=${o%%/*} p=${o#*/} b=${p#*/} p=${p%/*} c=
+		case $t in
+		y*-0-) # what a runner runs stands in its command line
+			IFS= read -r c <"/proc/$p/cmdline"
+			c=${c#*"$t"} c=${c#"${c%%[! ]*}"} c=${c%% *}
+			case $c in y*) ;; *) c= ;; esac
+			;;
+		y*) c=${t%%-*}-0- but="$but $p" p= ;; # its runner goes on
+		esac
+		for c in "$t" $c; do set -- "$@" -e "[${c%"${c#?}"}]${c#?}"; done
+		[ -n "$p" ] || continue
+		birth "$p"
+		[ -n "$born" ] && [ "$born" != "$b" ] || roots="$roots $p" # or the number is another's by now
+	done
+	[ $# -gt 0 ] || { echo 0; return; }
+	m=$(grep -ls "$@" /proc/[0-9]*/environ /proc/[0-9]*/cmdline)
+	[ -n "$m$roots" ] || { echo 0; return; }
+	cat /proc/[0-9]*/stat | awk -v m="$(echo $m)" -v roots="$roots" -v but="$but" '
+		{
+			p = name == "" ? $1 : name
+			if (!sub(/^.*\) /, "")) { name = p; next } # a name with a line break
+			name = ""; state[p] = $1; parent[p] = $2; session[p] = $4
+		}
 		END {
 			n = split(m, a, " ")
 			for (i = 1; i <= n; i++) { split(a[i], b, "/"); hit[b[3]] = 1 }
+			n = split(roots, a, " ")
+			for (i = 1; i <= n; i++) hit[a[i]] = 1
+			n = split(but, a, " ")
+			for (i = 1; i <= n; i++) not[a[i]] = 1
 			do {
 				more = 0
 				for (q in parent) if (!(q in hit) && (parent[q] in hit || session[q] in hit)) { hit[q] = 1; more = 1 }
 			} while (more)
 			n = 0; out = ""
-			for (q in hit) if (q in parent && state[q] != "Z" && state[q] != "X") { n++; out = out " " q }
+			for (q in hit) if (q in parent && !(q in not) && state[q] != "Z" && state[q] != "X") { n++; out = out " " q }
 			print n out
 		}'
-}
+} 2>/dev/null
 
-# Ends all processes of token $1; fails when there were none: holds them first, so that none escapes by forking.
+# Ends all that is in TODO, and tells when nothing is left of it. It holds the processes first, so that none escapes by
+# forking, and a runner begins nothing.
 finish() {
-	i=0 before=0 none=1
+	i=0 before=0
 	while [ $i -lt 60 ]; do
 		i=$((i + 1))
-		set -- "$1" $(members "$1")
-		n=${2:-0} t=$1
-		[ "$n" -gt 0 ] || return $none
-		none=0
-		shift 2
-		if [ "$n" -eq 1 ] || [ "$n" -eq "$before" ] || [ $i -gt 20 ]; then
+		set -- $(members)
+		if [ "${1:-0}" -eq 0 ]; then
+			for o in $TODO; do echo "${o%%/*}"; done
+			return
+		fi
+		n=$1
+		shift
+		if [ "$n" -eq "$before" ] || [ $i -gt 20 ]; then
 			kill -KILL "$@" 2>/dev/null
 			before=0
 		else
 			kill -STOP "$@" 2>/dev/null
 			before=$n
 		fi
-		set -- "$t"
 	done
 }
 
-# The same for one that sshd may be about to start: between its fork and the shell there is no token to be seen.
-await() {
-	w=0
-	while ! finish "$1" && [ $w -lt 10 ]; do
-		w=$((w + 1))
-		sleep 0.2 2>/dev/null || sleep 1
-	done
+# Ends token $1, together with those for which that is asked while others are being ended: it is the looking that costs.
+end() {
+	case $1 in
+	x* | *-0-) entry "$1" ;;
+	*) entry "${1%%-*}-0-"; at=$1/${at#*/} ;;
+	esac
+	without "$1"
+	TODO="$TODO ${at:-$1//}"
+	[ -n "$WORK" ] || work
+}
+
+work() {
+	WORK=1
+	{ finish; echo '*' >/proc/$K/fd/9; } 9<&- 2>/dev/null &
+	TODO=
 }
 
 # Wakes us after a lease. Its steps are short because nobody ends it when we are gone.
@@ -64,41 +127,64 @@ arm() {
 			read -r _ _ _ parent _ </proc/self/stat && [ "$parent" = $K ] || exit
 		done
 		kill -USR1 $K
-	) </dev/null >/dev/null 2>&1 &
+	) >/dev/null 2>&1 9<&- &
 }
 
+# Takes the line $l.
+take() {
+	t=${l#?}
+	case $l in
+	+*)
+		p=${t#* } t=${t%% *}
+		birth "$p"
+		LIVE="$LIVE $t/$p/$born"
+		case " $DEAD " in *" $t "*) end "$t" ;; esac
+		[ -n "$TIMER" ] || arm
+		;;
+	-*) without "$t" ;;
+	!*) end "$t" ;;
+	'?'*) # where sshd has not started it yet, it is ended as soon as it comes, if it does within some seconds
+		entry "$t"
+		if [ -n "$at" ]; then end "$t"; else DEAD="$DEAD $t"; { sleep 2; echo "~$t" >/proc/$K/fd/9; } 9<&- 2>/dev/null & fi
+		;;
+	'~'*) echo "$t" ;;
+	'*') WORK=; [ -z "$TODO" ] || work ;;
+	=*) F=$t ;;
+	esac
+}
+
+# Ends everything. The shells that have the pipe open have their say; those that come later find none, and begin nothing.
 leave() {
-	for t in $LIVE; do await $t & P="$P $!"; done
-	[ -z "$P" ] || wait $P
+	[ -z "$1" ] || kill "$F"
+	exec 8<&9 9<&-
+	WORK=1 # what is to be ended is ended together
+	while IFS= read -r l <&8; do take; done
+	TODO="$TODO $LIVE"
+	finish
 	exit 0
 }
 
-without() {
-	n=
-	for o in $LIVE; do [ "$o" = "$1" ] || n="$n $o"; done
-	LIVE=$n
+keep() {
+	read -r K _ </proc/self/stat
+	trap 'DUE=1' USR1
+	trap '' PIPE # nobody listens any more, and there is work to do
+	exec 9<&0 </dev/null
+	echo; echo "TOKEN=$K $(uname -m) $SHELL"
+	while :; do
+		if IFS= read -r l <&9; then
+			l=$PART$l PART= BEAT=1
+			take
+		elif [ -n "$DUE" ]; then
+			PART=$PART$l
+		else
+			leave
+		fi
+		if [ -n "$DUE" ]; then
+			DUE= TIMER=
+			if [ -z "$LIVE" ]; then :; elif [ -n "$BEAT" ]; then arm; else leave late; fi
+		fi
+	done
 }
 
-trap 'DUE=1' USR1
-trap '' PIPE # nobody listens any more, and there is work to do
-echo; echo "TOKEN=$SHELL"
-DUE=
-while :; do
-	if IFS= read -r l; then
-		l=$PART$l PART= BEAT=1
-		case $l in
-		+*) LIVE="$LIVE ${l#+}"; [ -n "$TIMER" ] || arm ;;
-		-*) without "${l#-}" ;;
-		!*) t=${l#!}; without "$t"; (finish "$t"; echo "$t") </dev/null & ;;
-		'?'*) t=${l#?}; without "$t"; (await "$t"; echo "$t") </dev/null & ;;
-		esac
-	elif [ -n "$DUE" ]; then
-		PART=$PART$l
-	else
-		leave
-	fi
-	if [ -n "$DUE" ]; then
-		DUE= TIMER=
-		if [ -z "$LIVE" ]; then :; elif [ -n "$BEAT" ]; then arm; else leave; fi
-	fi
-done
+# Lines go through whole, so that those of others are never within one.
+{ read -r F _ </proc/self/stat; echo "=$F"; while IFS= read -r l; do printf '%s\n' "$l"; done; } | keep

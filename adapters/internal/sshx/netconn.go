@@ -1,6 +1,8 @@
 package sshx
 
 import (
+	"errors"
+	"io"
 	"net"
 	"sync/atomic"
 	"time"
@@ -26,7 +28,25 @@ func (w *watchedConn) Read(p []byte) (int, error) {
 		w.read.Store(int64(time.Since(w.start)))
 		w.ack()
 	}
-	return n, err
+	return n, notEOF(err)
+}
+
+var errPeerClosed = errors.New("the peer closed the connection")
+
+// notEOF tells the end of a connection from that of a channel, which x/crypto reports by io.EOF.
+func notEOF(err error) error {
+	if err == io.EOF { //nolint:errorlint // of the reader itself
+		return errPeerClosed
+	}
+	return err
+}
+
+// inner is a connection through another server.
+type inner struct{ net.Conn }
+
+func (c inner) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	return n, notEOF(err)
 }
 
 // silence is how long nothing was read.

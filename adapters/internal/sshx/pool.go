@@ -47,7 +47,7 @@ func (p *Pool) Host(ctx context.Context, target sandboxer.Host, secret sandboxer
 	}
 	h := p.hosts[key]
 	if h == nil {
-		h = &host{p: p, way: way, limit: defaultSessions, freed: make(chan struct{}, maxResidents)}
+		h = &host{p: p, way: way, limit: defaultSessions, freed: make(chan struct{}, maxResidents), runners: runners{all: map[*runner]struct{}{}}}
 		p.hosts[key] = h
 	}
 	p.mu.Unlock()

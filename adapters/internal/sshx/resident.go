@@ -296,9 +296,9 @@ func (h *host) signalFreed() {
 	}
 }
 
-// reclaim gives the session of an idle resident to whoever waits for one. Called with mu held.
+// reclaim gives the session of an idle runner or resident to whoever waits for one. Called with mu held.
 func (h *host) reclaim() {
-	if len(h.waiters) == 0 || len(h.idlers) == 0 || h.free() != nil {
+	if len(h.waiters) == 0 || h.free() != nil || h.reclaimRunner() || len(h.idlers) == 0 {
 		return
 	}
 	r := h.idlers[0]

@@ -42,7 +42,14 @@ func isDirect(shell string) bool {
 const (
 	markBegun = "." // on both streams, right before the command
 	markNoDir = "?" // on standard output: there is no such directory
+	markAlone = "!" // on standard output: the keeper has gone
 )
+
+// announce tells the keeper, at the path, that this shell is about to become the command of the token. It begins nothing
+// when there is no keeper any more.
+func announce(keeper, token string) string {
+	return "[ -p " + keeper + " ]&&echo \"+" + token + " $$\">" + keeper + "||{ printf %s " + token + markAlone + ";exit 1;};"
+}
 
 // commandLine is the line that the bootstrap evaluates. It has no line break but the one at its end.
 func commandLine(req *sandboxer.ExecRequest, token string) (string, error) {
@@ -88,15 +95,9 @@ func smallLine(req *sandboxer.ExecRequest, nonce string) (string, error) {
 }
 
 // words quotes for a line that has no line breaks.
-type words struct {
-	breaks bool
-	err    error
-}
+type words struct{ breaks bool }
 
-func (w *words) quote(what, s string) string {
-	if strings.IndexByte(s, 0) >= 0 && w.err == nil {
-		w.err = sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("%s %w", what, errNUL))
-	}
+func (w *words) quote(s string) string {
 	w.breaks = w.breaks || strings.Contains(s, "\n")
 	return oneLine(s)
 }
@@ -111,28 +112,54 @@ func (w *words) lineBreaks() string {
 
 // parts makes " A='1' B='2'", "cd 'dir'" and " 'command' 'argument'".
 func (w *words) parts(req *sandboxer.ExecRequest) (set, cd, command string, err error) {
-	if len(req.Command) == 0 || req.Command[0] == "" {
-		return "", "", "", invalid("the command is empty")
-	}
-	if strings.HasPrefix(req.Command[0], "-") {
-		return "", "", "", invalid("the command %q begins with a hyphen; write a path with a slash", req.Command[0])
+	if err := check(req); err != nil {
+		return "", "", "", err
 	}
 	for _, name := range slices.Sorted(maps.Keys(req.Env)) {
-		if !validName(name) {
-			return "", "", "", invalid("%q is no name of an environment variable", name)
-		}
-		set += " " + name + "=" + w.quote("environment variable "+name, req.Env[name])
+		set += " " + name + "=" + w.quote(req.Env[name])
 	}
-	if dir := req.Dir; dir != "" {
-		if !strings.HasPrefix(dir, "/") {
-			dir = "./" + dir // "-" and CDPATH have no meaning then
+	if req.Dir != "" {
+		cd = "cd " + w.quote(plainDir(req.Dir))
+	}
+	for _, arg := range req.Command {
+		command += " " + w.quote(arg)
+	}
+	return set, cd, command, nil
+}
+
+// plainDir is the directory as one for which "-" and CDPATH have no meaning.
+func plainDir(dir string) string {
+	if dir == "" || strings.HasPrefix(dir, "/") {
+		return dir
+	}
+	return "./" + dir
+}
+
+// check refuses what no command line or environment can carry.
+func check(req *sandboxer.ExecRequest) error {
+	if len(req.Command) == 0 || req.Command[0] == "" {
+		return invalid("the command is empty")
+	}
+	if strings.HasPrefix(req.Command[0], "-") {
+		return invalid("the command %q begins with a hyphen; write a path with a slash", req.Command[0])
+	}
+	for name, value := range req.Env {
+		if !validName(name) {
+			return invalid("%q is no name of an environment variable", name)
 		}
-		cd = "cd " + w.quote("directory", dir)
+		if strings.IndexByte(value, 0) >= 0 {
+			return invalid("environment variable %s %w", name, errNUL)
+		}
+	}
+	if strings.IndexByte(req.Dir, 0) >= 0 {
+		return invalid("directory %w", errNUL)
 	}
 	for i, arg := range req.Command {
-		command += " " + w.quote(fmt.Sprintf("argument %d", i), arg)
+		if strings.IndexByte(arg, 0) >= 0 {
+			return invalid("argument %d %w", i, errNUL)
+		}
 	}
-	return set, cd, command, w.err
+	return nil
 }
 
 func invalid(format string, args ...any) error {

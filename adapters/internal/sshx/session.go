@@ -2,7 +2,9 @@ package sshx
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +21,7 @@ type session struct {
 	token string
 	ch    ssh.Channel
 	exit  chan exitStatus // gets the end of the command; closed with the channel
-	added bool            // the keeper knows it
+	over  chan struct{}   // closed with the channel
 	begun atomic.Bool     // its mark was seen
 }
 
@@ -74,13 +76,18 @@ func (h *host) begin(ctx context.Context, tty *sandboxer.TTY, token, line string
 	if err != nil {
 		return nil, err
 	}
-	s := &session{h: h, t: t, token: token, ch: ch, exit: make(chan exitStatus, 1)}
+	return h.launch(ctx, t, ch, requests, tty, token, line, direct)
+}
+
+// launch gives a new channel the line to evaluate.
+func (h *host) launch(ctx context.Context, t *transport, ch ssh.Channel, requests <-chan *ssh.Request, tty *sandboxer.TTY, token, line string, direct bool) (*session, error) {
+	s := &session{h: h, t: t, token: token, ch: ch, exit: make(chan exitStatus, 1), over: make(chan struct{})}
 	if !h.p.spawn(func() { s.requests(requests) }) {
 		_ = ch.Close()
 		return nil, errClosed
 	}
 	fail := func(err error) (*session, error) {
-		if s.added {
+		if s.k != nil {
 			s.kill()
 		} else {
 			_ = ch.Close()
@@ -99,14 +106,13 @@ func (h *host) begin(ctx context.Context, tty *sandboxer.TTY, token, line string
 	if _, err := ch.SendRequest("exec", false, ssh.Marshal(struct{ Command string }{bootstrap(token, direct)})); err != nil {
 		return fail(sandboxer.Refused(sandboxer.Unavailable, lost(err)))
 	}
-	if s.k, err = h.keeperFor(ctx); err != nil {
+	k, err := h.keeperFor(ctx)
+	if err != nil {
 		return fail(err)
 	}
-	s.added = true
-	if err := s.k.add(token); err != nil {
-		return fail(err)
-	}
-	if _, err := ch.Write([]byte(line)); err != nil {
+	s.k = k
+	k.expect(token)
+	if _, err := ch.Write([]byte(announce(k.path, token) + line)); err != nil {
 		return fail(sandboxer.Mark(sandboxer.Unavailable, lost(err)))
 	}
 	return s, nil
@@ -137,7 +143,22 @@ func (s *session) requests(in <-chan *ssh.Request) {
 		}
 	}
 	close(s.exit)
+	close(s.over)
 	s.h.release(s.t)
+}
+
+// cut reports whether the channel ended because the connection did. sshd tells a command's end before it sends what is left
+// of its output, and to readers both ends look alike; but a channel that the server closed takes no request any more.
+func (s *session) cut() bool {
+	limit := time.NewTimer(quiet)
+	defer limit.Stop()
+	select {
+	case <-s.over:
+	case <-limit.C: // only the streams ended
+		return false
+	}
+	_, err := s.ch.SendRequest("keepalive@openssh.com", false, nil)
+	return !errors.Is(err, io.EOF)
 }
 
 func (s *session) ended(e exitStatus) {

@@ -109,7 +109,14 @@ func (c *Conn) orExec(ctx context.Context, req sandboxer.ExecRequest, err error)
 	if err != nil {
 		return sandboxer.ExecResult{}, err
 	}
-	return c.Exec(ctx, req)
+	return c.alone(ctx, req)
+}
+
+// alone is Exec in a session of its own, where the streams of a command are not copied once more.
+func (c *Conn) alone(ctx context.Context, req sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+	return c.exec(ctx, req, func(context.Context, *sandboxer.ExecRequest) (sandboxer.ExecResult, bool, error) {
+		return sandboxer.ExecResult{}, false, nil
+	})
 }
 
 // striped runs the command under the script, and the lanes beside it. A command that fails, or ends before complete is
@@ -131,7 +138,7 @@ func (c *Conn) striped(ctx context.Context, req sandboxer.ExecRequest, script st
 	var result sandboxer.ExecResult
 	g.Go(func() error {
 		var err error
-		result, err = c.Exec(inner, req)
+		result, err = c.alone(inner, req)
 		if err == nil && (result.Err() != nil || !complete.Load()) {
 			return errEarly
 		}
@@ -156,7 +163,7 @@ var errEarly = errors.New("the command ended before its stream")
 func (c *Conn) lane(ctx context.Context, req sandboxer.ExecRequest) error {
 	var said tail
 	req.Stderr = &said
-	result, err := c.Exec(ctx, req)
+	result, err := c.alone(ctx, req)
 	if err == nil && result.Err() != nil {
 		err = sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("host %s: a part of the stream: %w: %s", c.name, result.Err(), said.lastLine()))
 	}

@@ -59,7 +59,8 @@ func (t *transport) keepAlive() {
 	every := t.h.p.cfg.KeepAlive
 	tick := time.NewTicker(max(every/4, time.Millisecond))
 	defer tick.Stop()
-	asked := make(chan struct{}, 1)
+	asking := make(chan struct{}, 1)
+	var asked time.Time // since when an answer is awaited; this process may get no time for long, which says nothing of the peer
 	for {
 		select {
 		case <-t.done:
@@ -68,19 +69,22 @@ func (t *transport) keepAlive() {
 		}
 		silence := t.c.nc.silence()
 		switch {
-		case silence >= 2*every:
-			t.fail(fmt.Errorf("connection to %s ended: nothing was heard for %v", t.h, silence.Round(time.Millisecond)))
-			return
-		case silence >= every:
+		case silence < every:
+			asked = time.Time{}
+		case asked.IsZero():
+			asked = time.Now()
 			select {
-			case asked <- struct{}{}:
+			case asking <- struct{}{}:
 				// Its reply is not waited for: that something is read is what counts. It ends with the connection.
 				t.h.p.spawn(func() {
 					_, _, _ = t.c.client.SendRequest("keepalive@openssh.com", true, nil)
-					<-asked
+					<-asking
 				})
 			default:
 			}
+		case time.Since(asked) >= every:
+			t.fail(fmt.Errorf("connection to %s ended: nothing was heard for %v", t.h, silence.Round(time.Millisecond)))
+			return
 		}
 		if t.idle() {
 			t.fail(fmt.Errorf("connection to %s ended: unused for %v", t.h, t.h.p.cfg.IdleTimeout))
@@ -95,12 +99,17 @@ func (t *transport) idle() bool {
 	defer t.h.mu.Unlock()
 	own := 0
 	if k := t.h.keeper; k != nil && k.on(t) {
-		if k.runs() > len(t.h.idlers) {
+		if k.runs() > len(t.h.idlers)+len(t.h.runners.idle) {
 			return false
 		}
 		own = 1
 	}
 	for _, r := range t.h.idlers {
+		if r.s.t == t {
+			own++
+		}
+	}
+	for _, r := range t.h.runners.idle {
 		if r.s.t == t {
 			own++
 		}

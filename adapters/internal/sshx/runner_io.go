@@ -1,0 +1,425 @@
+package sshx
+
+import (
+	"bufio"
+	"context"
+	_ "embed" // the runner's script
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+)
+
+//go:embed runner.pl
+var runnerScript string
+
+const (
+	frameHead = 5
+	maxFrame  = 64 << 10 // of what a runner sends
+	maxInput  = 32 << 10 // of input in one frame
+)
+
+// runner is a process on the host that runs one command after the other, each as if in a session of its own.
+type runner struct {
+	s     *session
+	out   chan outgoing // requests
+	gone  chan struct{} // closed when nothing more is to be done with it
+	once  sync.Once
+	n     int        // commands so far; whoever has the runner counts
+	wmu   sync.Mutex // one frame at a time
+	since time.Time  // when it was last given to a command; guarded by host.mu
+
+	mu   sync.Mutex
+	call *runnerCall
+	err  error // it is of no use any more
+}
+
+type outgoing struct {
+	frame []byte
+	sent  chan struct{} // closed when it was written
+}
+
+// runnerCall is a command under way.
+type runnerCall struct {
+	to     [2]io.Writer // standard output and error; nil discards
+	failed chan error
+	done   chan struct{} // closed when it ended
+	closed atomic.Bool   // nothing is written or read any more
+	seen   atomic.Bool   // it has begun for certain
+	status uint16        // as waitpid tells
+	noDir  bool
+	unsent bool // nothing was begun
+	ended  bool // done is closed
+}
+
+// runnerLine is what the shell of a runner's session evaluates; the script follows it.
+func runnerLine(token string, number int, lease time.Duration) string {
+	load := `my$s="";while(length($s)<` + strconv.Itoa(len(runnerScript)) + `){sysread(STDIN,$s,` + strconv.Itoa(len(runnerScript)) +
+		`-length$s,length$s)||exit 1}eval$s;die$@`
+	return "exec perl -C0 -e '" + load + "' " + token + " " + strconv.Itoa(number) + " " +
+		strconv.Itoa(int(2*lease.Seconds())+10) + "\n" + runnerScript
+}
+
+// request is the frame that asks for a command.
+func (r *runner) request(token string, req *sandboxer.ExecRequest) []byte {
+	input := ""
+	if req.Stdin != nil {
+		input = "1"
+	}
+	fields := append(make([]string, 0, 4+len(req.Env)+len(req.Command)), token, input, plainDir(req.Dir), strconv.Itoa(len(req.Env)))
+	for _, name := range slices.Sorted(maps.Keys(req.Env)) {
+		fields = append(fields, name+"="+req.Env[name])
+	}
+	return frame('R', strings.Join(append(fields, req.Command...), "\x00"))
+}
+
+func frame(kind byte, payload string) []byte {
+	out := make([]byte, frameHead, frameHead+len(payload))
+	out[0] = kind
+	binary.BigEndian.PutUint32(out[1:], uint32(len(payload)))
+	return append(out, payload...)
+}
+
+// do runs a command; begun is false when certainly nothing was begun and a session can do it instead.
+func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest) (result sandboxer.ExecResult, begun bool, err error) {
+	h := r.s.h
+	r.n++
+	token := strings.TrimSuffix(r.s.token, "0-") + strconv.Itoa(r.n) + "-"
+	c := &runnerCall{to: [2]io.Writer{req.Stdout, req.Stderr}, failed: make(chan error, 3), done: make(chan struct{})}
+	defer c.closed.Store(true)
+	r.mu.Lock()
+	if r.err != nil {
+		r.mu.Unlock()
+		return result, false, nil
+	}
+	r.call = c
+	r.mu.Unlock()
+	request := outgoing{r.request(token, req), make(chan struct{})}
+	r.out <- request
+	if req.Stdin != nil {
+		// Not waited for by anyone: a Read that blocks must not keep the command from ending.
+		go func() {
+			select {
+			case <-request.sent:
+				r.input(c, req.Stdin)
+			case <-c.done:
+			}
+		}()
+	}
+	abort := func(code sandboxer.Code, err error) (sandboxer.ExecResult, bool, error) {
+		if !r.kill(c, token) {
+			err = fmt.Errorf("%w (%s has not confirmed its end yet; it ends what is left by itself)", err, h)
+		}
+		return result, true, sandboxer.Mark(code, err)
+	}
+	select {
+	case <-c.done:
+	case err := <-c.failed:
+		return abort(sandboxer.Unknown, fmt.Errorf("command on %s: %w", h, err))
+	case <-ctx.Done():
+		return abort(codeOf(ctx), fmt.Errorf("command on %s: %w", h, context.Cause(ctx)))
+	case <-r.s.k.done:
+		r.fail(errNoSession)
+		r.s.close(true)
+		return result, true, sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("the command on %s is ended: %w", h, r.s.k.err))
+	}
+	r.mu.Lock()
+	ended, unsent, failure := c.ended, c.unsent, r.err
+	r.mu.Unlock()
+	switch {
+	case unsent && req.Stdin != nil: // some of the input may be gone
+		return result, true, sandboxer.Refused(sandboxer.Unavailable, fmt.Errorf("%s could not begin the command", h))
+	case unsent:
+		return result, false, nil
+	case !ended && errors.Is(failure, errNoSession):
+		r.s.k.kill(token, true) // a runner that ended by itself no longer tells what it ran
+		return result, true, r.s.lost()
+	case !ended:
+		r.s.k.kill(token, true)
+		r.s.kill()
+		return result, true, sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("the command on %s is ended: %w", h, failure))
+	case c.noDir:
+		return result, true, noDirectory(h, req.Dir)
+	}
+	select {
+	case err := <-c.failed:
+		return result, true, sandboxer.Mark(sandboxer.Unknown, fmt.Errorf("command on %s: %w", h, err))
+	default:
+	}
+	if signal := c.status & 0x7f; signal != 0 {
+		result.ExitCode, result.Signal = -1, signalName(int(signal))
+	} else {
+		result.ExitCode = int(c.status >> 8)
+	}
+	return result, true, nil
+}
+
+// kill ends the command under way, and reports whether the host has confirmed it. A runner of which nothing was heard
+// meanwhile may not even have the request: it is ended too.
+func (r *runner) kill(c *runnerCall, token string) bool {
+	grace := r.s.h.p.cfg.KillGrace
+	if !c.seen.Load() {
+		r.fail(errNoSession)
+		return r.s.kill()
+	}
+	limit := time.NewTimer(grace)
+	defer limit.Stop()
+	confirmed := false
+	select {
+	case <-r.s.k.kill(token, true):
+		confirmed = true
+	case <-r.s.k.done:
+	case <-limit.C:
+	}
+	if confirmed {
+		wait(c.done, grace)
+	}
+	c.closed.Store(true)
+	r.mu.Lock()
+	ended := c.ended
+	r.mu.Unlock()
+	if !ended {
+		r.fail(errNoSession)
+	}
+	return confirmed
+}
+
+// input passes standard input on.
+func (r *runner) input(c *runnerCall, from io.Reader) {
+	buf := make([]byte, frameHead+maxInput)
+	send := func(kind byte, n int) bool {
+		buf[0] = kind
+		binary.BigEndian.PutUint32(buf[1:], uint32(n))
+		r.wmu.Lock()
+		defer r.wmu.Unlock()
+		if c.closed.Load() {
+			return false
+		}
+		_, err := r.s.ch.Write(buf[:frameHead+n])
+		return err == nil
+	}
+	for {
+		n, err := from.Read(buf[frameHead:])
+		if n > 0 && !send('I', n) {
+			return
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			c.failed <- fmt.Errorf("standard input: %w", err)
+			return
+		}
+		if err != nil {
+			send('E', 0)
+			return
+		}
+	}
+}
+
+// write sends the requests. It ends with the runner.
+func (r *runner) write() {
+	for {
+		select {
+		case request := <-r.out:
+			r.wmu.Lock()
+			_, err := r.s.ch.Write(request.frame)
+			r.wmu.Unlock()
+			close(request.sent)
+			if err != nil { // not all of it was sent, so nothing is begun
+				r.mu.Lock()
+				if r.call != nil {
+					r.call.unsent = true
+				}
+				r.mu.Unlock()
+				r.fail(errNoSession)
+			}
+		case <-r.gone:
+			return
+		}
+	}
+}
+
+// read takes what the runner sends: up what comes before its mark, and then frames. It closes up in between.
+func (r *runner) read(up chan<- struct{}) {
+	defer r.s.h.p.spawn(func() { r.s.h.dropRunner(r) })
+	in := bufio.NewReaderSize(r.s.ch, maxFrame/2)
+	if err := skipTo(in, r.s.token+markBegun); err != nil {
+		r.fail(errNoSession)
+		return
+	}
+	close(up)
+	buf := make([]byte, maxFrame)
+	for {
+		kind, payload, err := readFrame(in, buf)
+		if err == nil {
+			err = r.take(kind, payload)
+		}
+		if err != nil {
+			r.fail(err)
+			return
+		}
+	}
+}
+
+// skipTo reads up to the end of the mark, past what login files print.
+func skipTo(in *bufio.Reader, mark string) error {
+	seen := make([]byte, 0, 128)
+	for range maxNoise {
+		b, err := in.ReadByte()
+		if err != nil {
+			return err
+		}
+		if seen = append(seen, b); strings.HasSuffix(string(seen), mark) {
+			return nil
+		}
+		if len(seen) == cap(seen) {
+			seen = append(seen[:0], seen[len(seen)-len(mark):]...)
+		}
+	}
+	return errNoise
+}
+
+var errFrame = errors.New("the process that runs commands there sent what it never sends; something that is not ours prints into its session")
+
+// readFrame reads one frame; the payload is in buf.
+func readFrame(in io.Reader, buf []byte) (kind byte, payload []byte, err error) {
+	var head [frameHead]byte
+	if _, err := io.ReadFull(in, head[:]); err != nil {
+		return 0, nil, errNoSession
+	}
+	n := binary.BigEndian.Uint32(head[1:])
+	if n > uint32(len(buf)) || !strings.ContainsRune("OXQDN", rune(head[0])) {
+		return 0, nil, errFrame
+	}
+	if _, err := io.ReadFull(in, buf[:n]); err != nil {
+		return 0, nil, errNoSession
+	}
+	return head[0], buf[:n], nil
+}
+
+// take acts on one frame.
+func (r *runner) take(kind byte, payload []byte) error {
+	r.mu.Lock()
+	c := r.call
+	r.mu.Unlock()
+	if c == nil {
+		return errFrame
+	}
+	switch kind {
+	case 'O', 'X':
+		c.seen.Store(true)
+		c.print(kind, payload)
+		return nil
+	case 'D':
+		c.noDir = true
+		return nil
+	case 'N':
+		r.mu.Lock()
+		c.unsent = true
+		r.mu.Unlock()
+		r.s.h.mu.Lock()
+		r.s.h.runners.pause = time.Now().Add(runnerPause)
+		r.s.h.mu.Unlock()
+		return errNoSession
+	}
+	if len(payload) != 3 {
+		return errFrame
+	}
+	c.status = binary.BigEndian.Uint16(payload)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.call, c.ended = nil, true
+	close(c.done)
+	if payload[2] == 0 { // something in the background holds its streams: it goes
+		r.failLocked(errNoSession)
+	}
+	return nil
+}
+
+func (c *runnerCall) print(kind byte, data []byte) {
+	to := c.to[0]
+	if kind == 'X' {
+		to = c.to[1]
+	}
+	if to == nil || len(data) == 0 || c.closed.Load() {
+		return
+	}
+	n, err := to.Write(data)
+	if err == nil && n < len(data) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		c.closed.Store(true) // one failure is enough
+		c.failed <- fmt.Errorf("output: %w", err)
+	}
+}
+
+func (r *runner) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failLocked(err)
+}
+
+func (r *runner) failLocked(err error) {
+	r.once.Do(func() { close(r.gone) })
+	if r.err == nil {
+		r.err = err
+	}
+	if c := r.call; c != nil {
+		r.call = nil
+		close(c.done)
+	}
+}
+
+func (r *runner) usable() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err == nil
+}
+
+// retire lets it end by itself, which it does without input.
+func (r *runner) retire() {
+	r.fail(errNoSession)
+	if !r.wmu.TryLock() { // it takes no input any more
+		r.s.kill()
+		return
+	}
+	_ = r.s.ch.CloseWrite()
+	r.wmu.Unlock()
+	limit := time.NewTimer(r.s.h.p.cfg.KillGrace)
+	defer limit.Stop()
+	for {
+		select {
+		case _, ok := <-r.s.exit:
+			if ok {
+				continue
+			}
+			r.s.k.remove(r.s.h.p.ctx, r.s.token)
+			return
+		case <-limit.C:
+			r.s.kill()
+			return
+		case <-r.s.h.p.ctx.Done():
+			return
+		}
+	}
+}
+
+// signalNames are those of Linux, by number.
+var signalNames = strings.Fields("SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV SIGUSR2 SIGPIPE " +
+	"SIGALRM SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ SIGVTALRM SIGPROF SIGWINCH " +
+	"SIGIO SIGPWR SIGSYS")
+
+func signalName(n int) string {
+	if n >= 1 && n <= len(signalNames) {
+		return signalNames[n-1]
+	}
+	return "SIG" + strconv.Itoa(n)
+}
