@@ -72,10 +72,11 @@
 //
 // Commands run in the container of a service as its user, through a shell called sh of its image; terminals need stty there.
 // The workspace belongs to the user of the main service. Copies into it and into named volumes keep nanosecond times and
-// belong to that user; paths elsewhere in the image
-// are copied by its own tar. Dial reaches the stack's network ("localhost" is the main service, other services by name);
-// a server that listens on a container's loopback interface only is reached through a container of the moment, which needs
-// perl or python3 on the host. A snapshot holds the workspace, the named volumes and the Compose file, taken while the
-// services are held; memory and other files of containers are not in it. Pause freezes processes and frees no memory.
+// belong to that user; paths elsewhere in the image are copied by its own tar. Sync works on the workspace and named volumes:
+// the host lists what is there, one stream brings what differs, and what the source has not is removed, also what ignore left
+// out. Dial reaches the stack's network ("localhost" is the main service, other services by name); a server that listens on a
+// container's loopback interface only is reached through a container of the moment, which needs perl or python3 on the host. A
+// snapshot holds the workspace, the named volumes and the Compose file, taken while the services are held; memory and other
+// files of containers are not in it. Pause freezes processes and frees no memory.
 // Resources of a profile bound all services together. Containers share the host's kernel.
 package composessh
