@@ -136,7 +136,7 @@ func TestCloneAgain(t *testing.T) {
 	if _, err := workspace.Clone(t.Context(), c, dir, source(t, w.repo(r), "v1"), workspace.CloneOptions{}); sandboxer.CodeOf(err) != sandboxer.AlreadyExists {
 		t.Errorf("another ref: %v, want AlreadyExists", err)
 	}
-	for name, make := range map[string]func(string) error{
+	for name, put := range map[string]func(string) error{
 		"a file": func(p string) error { return os.WriteFile(p, nil, 0o644) },
 		"a link": func(p string) error { return os.Symlink(t.TempDir(), p) },
 		"a full directory": func(p string) error {
@@ -145,7 +145,7 @@ func TestCloneAgain(t *testing.T) {
 		},
 	} {
 		taken := filepath.Join(host.Dir, name)
-		if err := make(taken); err != nil {
+		if err := put(taken); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := workspace.Clone(t.Context(), c, taken, s, workspace.CloneOptions{}); sandboxer.CodeOf(err) != sandboxer.AlreadyExists {

@@ -11,20 +11,22 @@ import (
 // gunzip decompresses what is written to it, as it comes.
 type gunzip struct {
 	w    *io.PipeWriter
-	done chan error
+	done chan struct{}
+	err  error // once done
 }
 
 // newGunzip needs its stop to be called.
 func newGunzip(to io.Writer) *gunzip {
 	r, w := io.Pipe()
-	g := &gunzip{w: w, done: make(chan error, 1)}
+	g := &gunzip{w: w, done: make(chan struct{})}
 	go func() {
 		z, err := gzip.NewReader(r)
 		if err == nil {
 			_, err = io.Copy(to, z)
 		}
 		_ = r.CloseWithError(err) // what is still written fails with it
-		g.done <- err
+		g.err = err
+		close(g.done)
 	}()
 	return g
 }
@@ -34,8 +36,8 @@ func (g *gunzip) Write(p []byte) (int, error) { return g.w.Write(p) }
 // close says whether the stream was whole.
 func (g *gunzip) close() error {
 	_ = g.w.Close()
-	err := <-g.done
-	g.done <- nil
+	<-g.done
+	err := g.err
 	if err != nil && sandboxer.CodeOf(err) == sandboxer.Unknown {
 		err = sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("%w: %w", errManifest, err))
 	}
@@ -43,6 +45,6 @@ func (g *gunzip) close() error {
 }
 
 func (g *gunzip) stop() {
-	_ = g.w.CloseWithError(io.ErrClosedPipe)
+	_ = g.w.CloseWithError(io.ErrClosedPipe) // never fails
 	<-g.done
 }

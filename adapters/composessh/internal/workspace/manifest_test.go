@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -201,5 +202,35 @@ func TestStreamIsTar(t *testing.T) {
 	}
 	if diff := cmp.Diff(sum, got); diff != "" {
 		t.Errorf("summary and stream differ (-summary +stream):\n%s", diff)
+	}
+}
+
+// Every directory on the way to a file comes before it, also where the host has them all: should one have become a link
+// meanwhile, tar puts a directory in its place first.
+func TestStreamHasEveryDirectoryOnTheWay(t *testing.T) {
+	t.Parallel()
+	src := t.TempDir()
+	plant(t, filepath.Join(src, "a/b/c/file"), "x", 0o644, stamp)
+	for _, d := range []string{"a/b/c", "a/b", "a"} {
+		if err := os.Chtimes(filepath.Join(src, d), stamp, stamp); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const at = " 1 1551675967.1234567890 "
+	r := &scripted{out: "d755" + at + "a\x00\x00d755" + at + "a/b\x00\x00d755" + at + "a/b/c\x00\x00f600" + at + "a/b/c/file\x00\x00.0\x00"}
+	if _, err := workspace.Push(t.Context(), r, "/w", openRoot(t, src), workspace.PushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	_, _, stream := r.lists(t)
+	var got []string
+	for tr := tar.NewReader(bytes.NewReader(stream)); ; {
+		h, err := tr.Next()
+		if err != nil {
+			break
+		}
+		got = append(got, h.Name)
+	}
+	if diff := cmp.Diff([]string{"a/", "a/b/", "a/b/c/", "a/b/c/file"}, got); diff != "" {
+		t.Errorf("the stream (-want +got):\n%s", diff)
 	}
 }

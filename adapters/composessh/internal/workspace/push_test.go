@@ -6,10 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -66,6 +67,9 @@ var stamp = time.Date(2019, 3, 4, 5, 6, 7, 123456789, time.UTC)
 // plant makes a file with a mode and a time of its own.
 func plant(tb testing.TB, name, data string, mode fs.FileMode, at time.Time) {
 	tb.Helper()
+	if runtime.GOOS == "windows" {
+		tb.Skip("Windows has other modes and times of files")
+	}
 	write(tb, name, data)
 	if err := errors.Join(os.Chmod(name, mode), os.Chtimes(name, at, at)); err != nil {
 		tb.Fatal(err)
@@ -89,6 +93,9 @@ func hostileTree(tb testing.TB) string {
 		strings.Repeat("y", 100), strings.Repeat("z", 101), "a", "a-b", "ab/c", "ab-d",
 	}
 	for i, n := range names {
+		if runtime.GOOS == "darwin" && !utf8.ValidString(n) {
+			continue // APFS takes no such name
+		}
 		plant(tb, filepath.Join(dir, n), n, []fs.FileMode{0o644, 0o755, 0o400, 0, 0o666}[i%5], stamp.Add(time.Duration(i)))
 	}
 	plant(tb, filepath.Join(dir, "empty"), "", 0o600, time.Unix(0, 0))
@@ -107,9 +114,9 @@ func hostileTree(tb testing.TB) string {
 		tb.Fatal(err)
 	}
 	plant(tb, filepath.Join(dir, "read-only/inside"), "in", 0o444, stamp)
-	for d, mode := range map[string]fs.FileMode{"read-only": 0o555, "sub": 0o1777, "empty-dir": 0o700} {
+	for d, mode := range map[string]fs.FileMode{"read-only": 0o555, "sub": fs.ModeSticky | 0o777, "empty-dir": 0o700} {
 		d = filepath.Join(dir, d)
-		if err := errors.Join(os.Chmod(d, mode|fs.ModeSticky*fs.FileMode(mode>>9)), os.Chtimes(d, stamp, stamp)); err != nil {
+		if err := errors.Join(os.Chmod(d, mode), os.Chtimes(d, stamp, stamp)); err != nil {
 			tb.Fatal(err)
 		}
 	}
@@ -232,9 +239,7 @@ func TestPushOverWhatContainersPlanted(t *testing.T) {
 		t.Fatal(err)
 	}
 	remove(t, filepath.Join(dst, "fifo"))
-	if err := syscall.Mkfifo(filepath.Join(dst, "fifo"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	mkfifo(t, filepath.Join(dst, "fifo"))
 	symlink(t, outside, filepath.Join(dst, "surplus-link"))
 	symlink(t, outside, filepath.Join(dst, "surplus/with/link"))
 	symlink(t, "loop", filepath.Join(dst, "loop"))
@@ -290,9 +295,7 @@ func TestPushKeep(t *testing.T) {
 	plant(t, filepath.Join(src, "file"), "mine", 0o644, stamp)
 	plant(t, filepath.Join(dst, "theirs/file"), "theirs", 0o644, stamp)
 	plant(t, filepath.Join(dst, "file/in the way"), "theirs", 0o644, stamp)
-	if err := syscall.Mkfifo(filepath.Join(src, "fifo"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	mkfifo(t, filepath.Join(src, "fifo"))
 	sum, err := workspace.Push(t.Context(), c, dst, openRoot(t, src), workspace.PushOptions{Keep: true})
 	if err != nil {
 		t.Fatal(err)

@@ -90,9 +90,8 @@ func TestTokenIsForItsServerOnly(t *testing.T) {
 	host := sshtest.Start(t)
 	r := newRepo(t, true)
 	thief := serveHTTP(t, r.root, false, func(w *web) { w.user, w.password = "nobody", "knows" })
-	var honest *web
-	honest = serveHTTP(t, r.root, false, func(w *web) { w.user, w.password = "x-access-token", "token-1" })
-	honest.Config.Handler = redirect(honest.Config.Handler, thief.URL)
+	honest := serveHTTP(t, r.root, false, func(w *web) { w.user, w.password = "x-access-token", "token-1" })
+	honest.Config.Handler = redirect(thief.URL)
 	_, err := workspace.Clone(t.Context(), connect(t, host), filepath.Join(host.Dir, "w"), source(t, honest.repo(r), ""), workspace.CloneOptions{Credential: &workspace.Credential{Secret: hide("token-1")}})
 	if sandboxer.CodeOf(err) != sandboxer.Unauthenticated {
 		t.Errorf("error is %v, want Unauthenticated", err)
@@ -105,7 +104,7 @@ func TestTokenIsForItsServerOnly(t *testing.T) {
 	}
 }
 
-func redirect(_ http.Handler, to string) http.Handler {
+func redirect(to string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, to+r.URL.RequestURI(), http.StatusFound)
 	})
