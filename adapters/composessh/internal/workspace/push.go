@@ -41,7 +41,8 @@ type Summary struct {
 }
 
 // applyScript changes the tree in the directory $1: it reads $2 bytes of names of directories to open, $3 bytes of names
-// to remove, and a tar stream, which it extracts with the option $4. The last name of a list ends it and is dropped, so that a list that broke off does no harm.
+// to remove, and a tar stream, which it extracts with the option $4. The last name of a list ends it and is dropped, so that a list that broke
+// off does no harm.
 const applyScript = `LC_ALL=C;export LC_ALL
 cd -- "$1"||exit 83
 case $(tar --version 2>/dev/null </dev/null) in *"GNU tar"*);;*)echo tar >&2;exit 81;;esac

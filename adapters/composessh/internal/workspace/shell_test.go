@@ -106,7 +106,7 @@ func (s *scripted) lists(tb testing.TB) (open, removed []string, stream []byte) 
 		}
 		return out[:len(out)-2]
 	}
-	open = take(argv[len(argv)-2])
-	removed = take(argv[len(argv)-1])
+	open = take(argv[len(argv)-3]) // and the option for tar after both
+	removed = take(argv[len(argv)-2])
 	return open, removed, stream
 }
