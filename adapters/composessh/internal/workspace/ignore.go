@@ -22,7 +22,7 @@ const (
 	DockerIgnore = "dockerignore" // .dockerignore in the top directory, as docker build reads it
 )
 
-const maxRules = 1 << 20 // bytes of a file of patterns
+const maxRules = 256 << 10 // bytes of a file of patterns
 
 type verdict int
 

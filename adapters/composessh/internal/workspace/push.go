@@ -56,7 +56,7 @@ exec tar -b 1024 -xpf - --numeric-owner "$4" --delay-directory-restore`
 // permissions, time or target, and removes what is not here. A file is replaced, never written into, so that programs that
 // read it and other links to it keep what they have. Links are copied as links and never followed.
 //
-// A push that fails has done a part of it; another one completes it. The host needs GNU find, tar, sed, head and xargs:
+// A push that fails has done a part of it; another one completes it. The host needs GNU find, tar and sed, and head, dd, gzip and xargs:
 // FailedPrecondition says so. Errors about what is here name the file. Progress is reported as stage "upload", in bytes.
 func Push(ctx context.Context, r Runner, dir string, root *os.Root, o PushOptions) (Summary, error) {
 	return pushTree(ctx, r, dir, diskTree{root}, o)
