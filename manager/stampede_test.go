@@ -60,8 +60,8 @@ func TestExpireAtOnce(t *testing.T) {
 
 func pass1s() { time.Sleep(time.Second) } //nolint:forbidigo // virtual time
 
-func raise(max *atomic.Int64, n int64) {
-	for m := max.Load(); n > m && !max.CompareAndSwap(m, n); m = max.Load() {
+func raise(most *atomic.Int64, n int64) {
+	for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 	}
 }
 
