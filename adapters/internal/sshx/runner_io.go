@@ -57,25 +57,30 @@ type runnerCall struct {
 	seen   atomic.Bool   // it has begun for certain
 	status uint16        // as waitpid tells
 	noDir  bool
-	unsent bool // nothing was begun
-	ended  bool // done is closed
+	unsent bool        // nothing was begun
+	ended  bool        // done is closed
+	place  chan string // gets where lanes are to be made
+	moved  string      // how much went over them
 }
 
 // runnerLine is what the shell of a runner's session evaluates; the script follows it.
-func runnerLine(token string, number int, lease time.Duration) string {
+func runnerLine(token, keeper string, number int, lease time.Duration) string {
 	load := `my$s="";while(length($s)<` + strconv.Itoa(len(runnerScript)) + `){sysread(STDIN,$s,` + strconv.Itoa(len(runnerScript)) +
 		`-length$s,length$s)||exit 1}eval$s;die$@`
-	return "exec perl -C0 -e '" + load + "' " + token + " " + strconv.Itoa(number) + " " +
-		strconv.Itoa(int(2*lease.Seconds())+10) + "\n" + runnerScript
+	return "exec perl -C0 -e '" + load + "' " + token + " " + keeper + " " + strconv.Itoa(number) + " " +
+		strconv.Itoa(int(2*lease.Seconds())+10) + " " + strconv.Itoa(stripe) + "\n" + runnerScript
 }
 
 // request is the frame that asks for a command.
-func (r *runner) request(token string, req *sandboxer.ExecRequest) []byte {
-	input := ""
-	if req.Stdin != nil {
-		input = "1"
+func (r *runner) request(token string, req *sandboxer.ExecRequest, l *lanes) []byte {
+	mode, n := "", 0
+	switch {
+	case l != nil:
+		mode, n = string(l.mode), l.n
+	case req.Stdin != nil:
+		mode = "i"
 	}
-	fields := append(make([]string, 0, 4+len(req.Env)+len(req.Command)), token, input, plainDir(req.Dir), strconv.Itoa(len(req.Env)))
+	fields := append(make([]string, 0, 5+len(req.Env)+len(req.Command)), token, mode, strconv.Itoa(n), plainDir(req.Dir), strconv.Itoa(len(req.Env)))
 	for _, name := range slices.Sorted(maps.Keys(req.Env)) {
 		fields = append(fields, name+"="+req.Env[name])
 	}
@@ -89,8 +94,9 @@ func frame(kind byte, payload string) []byte {
 	return append(out, payload...)
 }
 
-// do runs a command; begun is false when certainly nothing was begun and a session can do it instead.
-func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest) (result sandboxer.ExecResult, begun bool, err error) {
+// do runs a command, with lanes where l is not nil; begun is false when certainly nothing was begun and a session can do it
+// instead.
+func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest, l *lanes) (result sandboxer.ExecResult, begun bool, err error) {
 	h := r.s.h
 	r.n++
 	token := strings.TrimSuffix(r.s.token, "0-") + strconv.Itoa(r.n) + "-"
@@ -103,9 +109,12 @@ func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest) (result san
 	}
 	r.call = c
 	r.mu.Unlock()
-	request := outgoing{r.request(token, req), make(chan struct{})}
+	request := outgoing{r.request(token, req, l), make(chan struct{})}
 	r.out <- request
-	if req.Stdin != nil {
+	if l != nil {
+		c.place = make(chan string, 1)
+		go l.carry(ctx, r, c)
+	} else if req.Stdin != nil {
 		// Not waited for by anyone: a Read that blocks must not keep the command from ending.
 		go func() {
 			select {
@@ -136,12 +145,12 @@ func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest) (result san
 	ended, unsent, failure := c.ended, c.unsent, r.err
 	r.mu.Unlock()
 	switch {
-	case unsent && req.Stdin != nil: // some of the input may be gone
+	case unsent && req.Stdin != nil && l == nil: // some of the input may be gone
 		return result, true, sandboxer.Refused(sandboxer.Unavailable, fmt.Errorf("%s could not begin the command", h))
 	case unsent:
 		return result, false, nil
 	case !ended && errors.Is(failure, errNoSession):
-		r.s.k.kill(token, true) // a runner that ended by itself no longer tells what it ran
+		r.s.k.kill(token, true)
 		return result, true, r.s.lost()
 	case !ended:
 		r.s.k.kill(token, true)
@@ -149,6 +158,18 @@ func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest) (result san
 		return result, true, sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("the command on %s is ended: %w", h, failure))
 	case c.noDir:
 		return result, true, noDirectory(h, req.Dir)
+	}
+	if l != nil {
+		select {
+		case <-l.done:
+		case err := <-c.failed:
+			return result, true, sandboxer.Mark(sandboxer.Unknown, fmt.Errorf("command on %s: %w", h, err))
+		case <-ctx.Done():
+			return result, true, sandboxer.Mark(codeOf(ctx), fmt.Errorf("command on %s: it ended, but not all of its output came: %w", h, context.Cause(ctx)))
+		}
+		if !l.whole(c) {
+			return result, true, r.s.lost()
+		}
 	}
 	select {
 	case err := <-c.failed:
@@ -163,25 +184,23 @@ func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest) (result san
 	return result, true, nil
 }
 
-// kill ends the command under way, and reports whether the host has confirmed it. A runner of which nothing was heard
-// meanwhile may not even have the request: it is ended too.
+// kill ends the command under way, and reports whether the host has confirmed it. Where nothing was heard of the command,
+// the runner may not even have the request: it is ended first.
 func (r *runner) kill(c *runnerCall, token string) bool {
 	grace := r.s.h.p.cfg.KillGrace
-	if !c.seen.Load() {
-		r.fail(errNoSession)
-		return r.s.kill()
-	}
-	limit := time.NewTimer(grace)
-	defer limit.Stop()
 	confirmed := false
-	select {
-	case <-r.s.k.kill(token, true):
-		confirmed = true
-	case <-r.s.k.done:
-	case <-limit.C:
-	}
-	if confirmed {
-		wait(c.done, grace)
+	if seen := c.seen.Load(); seen || r.s.kill() {
+		limit := time.NewTimer(grace)
+		defer limit.Stop()
+		select {
+		case <-r.s.k.kill(token, true):
+			confirmed = true
+		case <-r.s.k.done:
+		case <-limit.C:
+		}
+		if confirmed && seen {
+			wait(c.done, grace)
+		}
 	}
 	c.closed.Store(true)
 	r.mu.Lock()
@@ -295,7 +314,7 @@ func readFrame(in io.Reader, buf []byte) (kind byte, payload []byte, err error) 
 		return 0, nil, errNoSession
 	}
 	n := binary.BigEndian.Uint32(head[1:])
-	if n > uint32(len(buf)) || !strings.ContainsRune("OXQDN", rune(head[0])) {
+	if n > uint32(len(buf)) || !strings.ContainsRune("OXQDNL", rune(head[0])) {
 		return 0, nil, errFrame
 	}
 	if _, err := io.ReadFull(in, buf[:n]); err != nil {
@@ -320,6 +339,13 @@ func (r *runner) take(kind byte, payload []byte) error {
 	case 'D':
 		c.noDir = true
 		return nil
+	case 'L':
+		select {
+		case c.place <- string(payload):
+		default: // it is not asked for
+			return errFrame
+		}
+		return nil
 	case 'N':
 		r.mu.Lock()
 		c.unsent = true
@@ -329,10 +355,10 @@ func (r *runner) take(kind byte, payload []byte) error {
 		r.s.h.mu.Unlock()
 		return errNoSession
 	}
-	if len(payload) != 3 {
+	if len(payload) < 3 {
 		return errFrame
 	}
-	c.status = binary.BigEndian.Uint16(payload)
+	c.status, c.moved = binary.BigEndian.Uint16(payload), string(payload[3:])
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.call, c.ended = nil, true

@@ -1,6 +1,7 @@
 package sshx
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -42,4 +43,20 @@ func notOption(path string) string {
 		return "./" + path
 	}
 	return path
+}
+
+// tail keeps the end of what is written to it.
+type tail struct{ kept []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.kept = append(t.kept, p...)
+	if extra := len(t.kept) - 4096; extra > 0 {
+		t.kept = append([]byte(nil), t.kept[extra:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) lastLine() string {
+	text := bytes.TrimSpace(bytes.ToValidUTF8(t.kept, nil))
+	return string(text[bytes.LastIndexByte(text, '\n')+1:])
 }
