@@ -15,13 +15,13 @@ open STDOUT, '>&', $err;
 $SIG{PIPE} = sub { };
 $SIG{CHLD} = sub { $ended = 1 };
 
-# Whom we work for has gone. The keeper ends what runs, if there is one, and sees best what that is while nobody else does.
+# Whom we work for has gone. The keeper ends what runs, and sees best what that is while nobody else does; without it, we do.
 sub gone {
 	if ($place) { unlink "$place/s"; rmdir $place }
 	if ($pid) {
 		close $_ for $in, $out, $err, \*STDOUT, \*STDERR;
 		my $until = time + $patience;
-		while (time < $until) { sleep $until - time }
+		sleep 1 while -p $keeper && time < $until;
 		kill KILL => -$pid;
 	}
 	exit 1;

@@ -3,13 +3,10 @@ package sshx
 import (
 	"bufio"
 	"context"
-	_ "embed" // the runner's script
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,15 +14,6 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
-)
-
-//go:embed runner.pl
-var runnerScript string
-
-const (
-	frameHead = 5
-	maxFrame  = 64 << 10 // of what a runner sends
-	maxInput  = 32 << 10 // of input in one frame
 )
 
 // runner is a process on the host that runs one command after the other, each as if in a session of its own.
@@ -63,37 +51,6 @@ type runnerCall struct {
 	moved  string      // how much went over them
 }
 
-// runnerLine is what the shell of a runner's session evaluates; the script follows it.
-func runnerLine(token, keeper string, number int, lease time.Duration) string {
-	load := `my$s="";while(length($s)<` + strconv.Itoa(len(runnerScript)) + `){sysread(STDIN,$s,` + strconv.Itoa(len(runnerScript)) +
-		`-length$s,length$s)||exit 1}eval$s;die$@`
-	return "exec perl -C0 -e '" + load + "' " + token + " " + keeper + " " + strconv.Itoa(number) + " " +
-		strconv.Itoa(int(2*lease.Seconds())+10) + " " + strconv.Itoa(stripe) + "\n" + runnerScript
-}
-
-// request is the frame that asks for a command.
-func (r *runner) request(token string, req *sandboxer.ExecRequest, l *lanes) []byte {
-	mode, n := "", 0
-	switch {
-	case l != nil:
-		mode, n = string(l.mode), l.n
-	case req.Stdin != nil:
-		mode = "i"
-	}
-	fields := append(make([]string, 0, 5+len(req.Env)+len(req.Command)), token, mode, strconv.Itoa(n), plainDir(req.Dir), strconv.Itoa(len(req.Env)))
-	for _, name := range slices.Sorted(maps.Keys(req.Env)) {
-		fields = append(fields, name+"="+req.Env[name])
-	}
-	return frame('R', strings.Join(append(fields, req.Command...), "\x00"))
-}
-
-func frame(kind byte, payload string) []byte {
-	out := make([]byte, frameHead, frameHead+len(payload))
-	out[0] = kind
-	binary.BigEndian.PutUint32(out[1:], uint32(len(payload)))
-	return append(out, payload...)
-}
-
 // do runs a command, with lanes where l is not nil; begun is false when certainly nothing was begun and a session can do it
 // instead.
 func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest, l *lanes) (result sandboxer.ExecResult, begun bool, err error) {
@@ -101,6 +58,9 @@ func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest, l *lanes) (
 	r.n++
 	token := strings.TrimSuffix(r.s.token, "0-") + strconv.Itoa(r.n) + "-"
 	c := &runnerCall{to: [2]io.Writer{req.Stdout, req.Stderr}, failed: make(chan error, 3), done: make(chan struct{})}
+	if l != nil {
+		c.place = make(chan string, 1)
+	}
 	defer c.closed.Store(true)
 	r.mu.Lock()
 	if r.err != nil {
@@ -112,7 +72,6 @@ func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest, l *lanes) (
 	request := outgoing{r.request(token, req, l), make(chan struct{})}
 	r.out <- request
 	if l != nil {
-		c.place = make(chan string, 1)
 		go l.carry(ctx, r, c)
 	} else if req.Stdin != nil {
 		// Not waited for by anyone: a Read that blocks must not keep the command from ending.
@@ -138,14 +97,14 @@ func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest, l *lanes) (
 		return abort(codeOf(ctx), fmt.Errorf("command on %s: %w", h, context.Cause(ctx)))
 	case <-r.s.k.done:
 		r.fail(errNoSession)
-		r.s.close(true)
+		r.s.close(false) // it ends what it runs, where there is no keeper any more
 		return result, true, sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("the command on %s is ended: %w", h, r.s.k.err))
 	}
 	r.mu.Lock()
 	ended, unsent, failure := c.ended, c.unsent, r.err
 	r.mu.Unlock()
 	switch {
-	case unsent && req.Stdin != nil && l == nil: // some of the input may be gone
+	case unsent && req.Stdin != nil && (l == nil || l.begun.Load()): // some of the input may be gone
 		return result, true, sandboxer.Refused(sandboxer.Unavailable, fmt.Errorf("%s could not begin the command", h))
 	case unsent:
 		return result, false, nil
@@ -265,7 +224,7 @@ func (r *runner) write() {
 	}
 }
 
-// read takes what the runner sends: up what comes before its mark, and then frames. It closes up in between.
+// read takes what the runner sends: what comes before its mark, and then frames. It closes up in between.
 func (r *runner) read(up chan<- struct{}) {
 	defer r.s.h.p.spawn(func() { r.s.h.dropRunner(r) })
 	in := bufio.NewReaderSize(r.s.ch, maxFrame/2)
@@ -285,42 +244,6 @@ func (r *runner) read(up chan<- struct{}) {
 			return
 		}
 	}
-}
-
-// skipTo reads up to the end of the mark, past what login files print.
-func skipTo(in *bufio.Reader, mark string) error {
-	seen := make([]byte, 0, 128)
-	for range maxNoise {
-		b, err := in.ReadByte()
-		if err != nil {
-			return err
-		}
-		if seen = append(seen, b); strings.HasSuffix(string(seen), mark) {
-			return nil
-		}
-		if len(seen) == cap(seen) {
-			seen = append(seen[:0], seen[len(seen)-len(mark):]...)
-		}
-	}
-	return errNoise
-}
-
-var errFrame = errors.New("the process that runs commands there sent what it never sends; something that is not ours prints into its session")
-
-// readFrame reads one frame; the payload is in buf.
-func readFrame(in io.Reader, buf []byte) (kind byte, payload []byte, err error) {
-	var head [frameHead]byte
-	if _, err := io.ReadFull(in, head[:]); err != nil {
-		return 0, nil, errNoSession
-	}
-	n := binary.BigEndian.Uint32(head[1:])
-	if n > uint32(len(buf)) || !strings.ContainsRune("OXQDNL", rune(head[0])) {
-		return 0, nil, errFrame
-	}
-	if _, err := io.ReadFull(in, buf[:n]); err != nil {
-		return 0, nil, errNoSession
-	}
-	return head[0], buf[:n], nil
 }
 
 // take acts on one frame.
@@ -436,16 +359,4 @@ func (r *runner) retire() {
 			return
 		}
 	}
-}
-
-// signalNames are those of Linux, by number.
-var signalNames = strings.Fields("SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV SIGUSR2 SIGPIPE " +
-	"SIGALRM SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ SIGVTALRM SIGPROF SIGWINCH " +
-	"SIGIO SIGPWR SIGSYS")
-
-func signalName(n int) string {
-	if n >= 1 && n <= len(signalNames) {
-		return signalNames[n-1]
-	}
-	return "SIG" + strconv.Itoa(n)
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -87,6 +88,7 @@ type lanes struct {
 	req   *sandboxer.ExecRequest
 	done  chan struct{} // closed when output was taken to its end
 	moved int64         // bytes of output; set before done is closed
+	begun atomic.Bool   // input was read
 }
 
 var errNoLanes = errors.New("the server lets nothing be connected to a socket of the host")
@@ -112,7 +114,7 @@ func (l *lanes) carry(ctx context.Context, r *runner, c *runnerCall) {
 		var refused *ssh.OpenChannelError
 		if errors.As(err, &refused) {
 			r.s.h.mu.Lock()
-			r.s.h.runners.noLanes = refused.Reason == ssh.Prohibited
+			r.s.h.runners.noLanes = true
 			r.s.h.mu.Unlock()
 			r.mu.Lock()
 			c.unsent = true // it waits for its lanes before it begins
@@ -159,6 +161,7 @@ func (l *lanes) open(ctx context.Context, r *runner, place string) ([]net.Conn, 
 
 // deal gives the lanes their stripes of the input in turn. Only the last is short.
 func (l *lanes) deal(r *runner, c *runnerCall, conns []net.Conn) error {
+	l.begun.Store(true)
 	failed := make(chan struct{})
 	var once sync.Once
 	var writers sync.WaitGroup
