@@ -62,7 +62,7 @@ func (m *Manager) createOrJoin(ctx context.Context, req sandboxer.CreateRequest)
 		id = sandboxer.NewID()
 	}
 	for {
-		f, wait, err := m.join(ctx, id, q, minted)
+		f, joined, wait, err := m.join(ctx, id, q, minted)
 		if err != nil {
 			return nil, err
 		}
@@ -76,7 +76,13 @@ func (m *Manager) createOrJoin(ctx context.Context, req sandboxer.CreateRequest)
 		}
 		select {
 		case <-f.done:
-			return f.sb, f.err
+			if !joined || f.err != nil {
+				return f.sb, f.err
+			}
+			// The sandbox was ready, perhaps before this call began, and may have been torn down since: what holds now counts.
+			if _, sb, err := m.existing(ctx, id, &q); sb != nil || err != nil {
+				return sb, err
+			}
 		case <-ctx.Done():
 			if last := m.leave(f, context.Cause(ctx)); !last {
 				return nil, sandboxer.Mark(sandboxer.CodeOf(ctx.Err()), fmt.Errorf("stopped waiting for %s, which others still wait for: %w", id, context.Cause(ctx)))
@@ -87,25 +93,25 @@ func (m *Manager) createOrJoin(ctx context.Context, req sandboxer.CreateRequest)
 	}
 }
 
-// join finds the flight of id or starts one. Where neither can be said yet it returns what to wait for before asking again:
+// join finds the flight of id, which is joined then, or starts one. Where neither can be said yet it returns what to wait for before asking again:
 // the clean-up of a create that everybody left, or whether the ID belongs to the other request that is looking it up.
-func (m *Manager) join(ctx context.Context, id sandboxer.ID, q asked, minted bool) (f *flight, wait <-chan struct{}, err error) {
+func (m *Manager) join(ctx context.Context, id sandboxer.ID, q asked, minted bool) (f *flight, joined bool, wait <-chan struct{}, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return nil, nil, sandboxer.Refused(sandboxer.FailedPrecondition, errors.New("the manager is closed"))
+		return nil, false, nil, sandboxer.Refused(sandboxer.FailedPrecondition, errors.New("the manager is closed"))
 	}
 	if f := m.flights[id]; f != nil {
 		switch same := f.asked.same(&q); {
 		case !same && f.owns:
-			return nil, nil, otherRequest(id)
+			return nil, false, nil, otherRequest(id)
 		case !same:
-			return nil, f.decided, nil
+			return nil, false, f.decided, nil
 		case f.left:
-			return nil, f.done, nil
+			return nil, false, f.done, nil
 		}
 		f.waiters++
-		return f, nil, nil
+		return f, true, nil, nil
 	}
 	fctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	f = &flight{asked: q, waiters: 1, cancel: cancel, decided: make(chan struct{}), done: make(chan struct{})}
@@ -123,7 +129,7 @@ func (m *Manager) join(ctx context.Context, id sandboxer.ID, q asked, minted boo
 		cancel(nil)
 		close(f.done)
 	}()
-	return f, nil, nil
+	return f, false, nil, nil
 }
 
 // own says that the ID belongs to the flight's request from now on.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Hit is a place where a key was found.
@@ -142,6 +143,9 @@ func (f *Finder) Walk(path string, skip func(path string) bool) (hits []Hit, err
 			return err
 		}
 		hit, err := f.Read(f.hide(at), file)
+		if errors.Is(err, syscall.EINVAL) {
+			err = nil // it has no contents, as a network namespace that is mounted on a file
+		}
 		if hit != nil {
 			hits = append(hits, *hit)
 		}
