@@ -2,7 +2,9 @@ package sshx
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -13,15 +15,14 @@ import (
 
 // session is one command on its channel.
 type session struct {
-	h      *host
-	t      *transport
-	k      *keeper
-	token  string
-	ch     ssh.Channel
-	exit   chan exitStatus // gets the end of the command; closed with the channel
-	over   chan struct{}   // closed with the channel
-	broken atomic.Bool     // the channel ended with its connection
-	begun  atomic.Bool     // its mark was seen
+	h     *host
+	t     *transport
+	k     *keeper
+	token string
+	ch    ssh.Channel
+	exit  chan exitStatus // gets the end of the command; closed with the channel
+	over  chan struct{}   // closed with the channel
+	begun atomic.Bool     // its mark was seen
 }
 
 type exitStatus struct {
@@ -75,11 +76,11 @@ func (h *host) begin(ctx context.Context, tty *sandboxer.TTY, token, line string
 	if err != nil {
 		return nil, err
 	}
-	return h.launch(ctx, t, ch, requests, tty, token, direct, func(*keeper) string { return line })
+	return h.launch(ctx, t, ch, requests, tty, token, line, direct)
 }
 
 // launch gives a new channel the line to evaluate.
-func (h *host) launch(ctx context.Context, t *transport, ch ssh.Channel, requests <-chan *ssh.Request, tty *sandboxer.TTY, token string, direct bool, line func(*keeper) string) (*session, error) {
+func (h *host) launch(ctx context.Context, t *transport, ch ssh.Channel, requests <-chan *ssh.Request, tty *sandboxer.TTY, token, line string, direct bool) (*session, error) {
 	s := &session{h: h, t: t, token: token, ch: ch, exit: make(chan exitStatus, 1), over: make(chan struct{})}
 	if !h.p.spawn(func() { s.requests(requests) }) {
 		_ = ch.Close()
@@ -111,7 +112,7 @@ func (h *host) launch(ctx context.Context, t *transport, ch ssh.Channel, request
 	}
 	s.k = k
 	k.expect(token)
-	if _, err := ch.Write([]byte(announce(k.path, token) + line(k))); err != nil {
+	if _, err := ch.Write([]byte(announce(k.path, token) + line)); err != nil {
 		return fail(sandboxer.Mark(sandboxer.Unavailable, lost(err)))
 	}
 	return s, nil
@@ -141,20 +142,23 @@ func (s *session) requests(in <-chan *ssh.Request) {
 			_ = r.Reply(false, nil)
 		}
 	}
-	s.broken.Store(s.t.c.nc.ended.Load())
 	close(s.exit)
 	close(s.over)
 	s.h.release(s.t)
 }
 
 // cut reports whether the channel ended because the connection did. sshd tells a command's end before it sends what is left
-// of its output, and to readers both ends look alike.
+// of its output, and to readers both ends look alike; but a channel that the server closed takes no request any more.
 func (s *session) cut() bool {
-	if !s.t.c.nc.ended.Load() {
+	limit := time.NewTimer(quiet)
+	defer limit.Stop()
+	select {
+	case <-s.over:
+	case <-limit.C: // only the streams ended
 		return false
 	}
-	<-s.over
-	return s.broken.Load()
+	_, err := s.ch.SendRequest("keepalive@openssh.com", false, nil)
+	return !errors.Is(err, io.EOF)
 }
 
 func (s *session) ended(e exitStatus) {
