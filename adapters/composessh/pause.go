@@ -15,7 +15,7 @@ ids=$(printf '%s\n' "$list" | while read -r id _ service; do [ "$service" = sand
 for id in $ids; do
 	state=$(engine inspect --format '{{.State.Status}}' "$id") || exit 1
 	case $3-$state in
-	pause-running | pause-restarting) engine pause "$id" >/dev/null || exit 1 ;;
+	pause-running | pause-restarting) freeze "$id" || exit 1 ;;
 	resume-paused) engine unpause "$id" >/dev/null || exit 1 ;;
 	resume-exited | resume-created) engine start "$id" >/dev/null || exit 1 ;;
 	esac

@@ -32,3 +32,14 @@ fenced() {
 	[ ! -e "$ROOT/.fence.$1" ] || read -r until <"$ROOT/.fence.$1"
 	[ "$(date +%s)" -le "$until" ]
 }
+
+# freeze holds the processes of a container. An engine sometimes cannot, where they are just being made.
+freeze() {
+	k=0
+	until engine pause "$1" >/dev/null; do
+		[ "$(engine inspect --format '{{.State.Status}}' "$1")" != paused ] || return 0
+		k=$((k + 1))
+		[ $k -lt 8 ] || return 1
+		sleep 0.1
+	done
+}

@@ -29,7 +29,9 @@ if [ -n "$ids" ]; then
 	# Should we be ended, the watch lets them go on.
 	echo "$$ $start" $ids >"$at/held" || exit 1
 	held=$ids
-	engine pause $ids >/dev/null || fail "the services could not be held" 1
+	for i in $ids; do
+		freeze "$i" || fail "the services could not be held" 1
+	done
 fi
 pack() {
 	engine exec "$files" env -i "PATH=$path" LC_ALL=C tar --format=posix --pax-option=delete=atime,delete=ctime --numeric-owner \

@@ -2,6 +2,7 @@ package hosttest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -128,9 +129,17 @@ func (e *Engine) command(ctx context.Context, name string, args ...string) *exec
 func (e *Engine) Docker(args ...string) string {
 	e.tb.Helper()
 	var stderr strings.Builder
-	cmd := e.Command(context.Background(), args...)
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	run := func() ([]byte, error) {
+		stderr.Reset()
+		cmd := e.Command(context.Background(), args...)
+		cmd.Stderr = &stderr
+		return cmd.Output()
+	}
+	out, err := run()
+	var exit *exec.ExitError
+	for tries := 0; args[0] == "exec" && errors.As(err, &exit) && exit.ExitCode() == 126 && tries < 3; tries++ {
+		out, err = run() // a busy engine sometimes cannot start a process
+	}
 	if err != nil {
 		e.tb.Fatal(fmt.Errorf("docker %s on host %d: %w\n%s", strings.Join(args, " "), e.n, err, stderr.String()))
 	}
