@@ -114,7 +114,7 @@ func (p *Pool) dialOnce(ctx context.Context, way []*hop) (_ *connected, err erro
 			if over, err = c.client.DialContext(ctx, "tcp", h.address); err != nil {
 				return nil, fmt.Errorf("from %s to %s: %w", way[i-1], h, err)
 			}
-			over = inner{over}
+			over = inner{over, &nc.ended}
 			c.hops = append(c.hops, c.client)
 		}
 		client, err := handshake(ctx, over, h)

@@ -84,5 +84,5 @@ func isThrottled(err error) bool {
 	if isAuth(err) {
 		return false
 	}
-	return errors.Is(err, io.EOF) || errors.Is(err, errPeerClosed) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)
 }

@@ -1,8 +1,6 @@
 package sshx
 
 import (
-	"errors"
-	"io"
 	"net"
 	"sync/atomic"
 	"time"
@@ -14,6 +12,7 @@ type watchedConn struct {
 	ack   func()
 	start time.Time
 	read  atomic.Int64 // nanoseconds after start
+	ended atomic.Bool  // nothing more is read from it; known before channels over it end
 }
 
 func watch(c net.Conn) *watchedConn {
@@ -28,25 +27,29 @@ func (w *watchedConn) Read(p []byte) (int, error) {
 		w.read.Store(int64(time.Since(w.start)))
 		w.ack()
 	}
-	return n, notEOF(err)
+	if err != nil {
+		w.ended.Store(true)
+	}
+	return n, err
 }
 
-var errPeerClosed = errors.New("the peer closed the connection")
-
-// notEOF tells the end of a connection from that of a channel, which x/crypto reports by io.EOF.
-func notEOF(err error) error {
-	if err == io.EOF { //nolint:errorlint // of the reader itself
-		return errPeerClosed
-	}
-	return err
+func (w *watchedConn) Close() error {
+	w.ended.Store(true)
+	return w.Conn.Close()
 }
 
 // inner is a connection through another server.
-type inner struct{ net.Conn }
+type inner struct {
+	net.Conn
+	ended *atomic.Bool
+}
 
 func (c inner) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	return n, notEOF(err)
+	if err != nil {
+		c.ended.Store(true)
+	}
+	return n, err
 }
 
 // silence is how long nothing was read.

@@ -2,9 +2,7 @@ package sshx
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"sync/atomic"
 	"time"
 
@@ -15,14 +13,15 @@ import (
 
 // session is one command on its channel.
 type session struct {
-	h     *host
-	t     *transport
-	k     *keeper
-	token string
-	ch    ssh.Channel
-	exit  chan exitStatus // gets the end of the command; closed with the channel
-	over  chan struct{}   // closed with the channel
-	begun atomic.Bool     // its mark was seen
+	h      *host
+	t      *transport
+	k      *keeper
+	token  string
+	ch     ssh.Channel
+	exit   chan exitStatus // gets the end of the command; closed with the channel
+	over   chan struct{}   // closed with the channel
+	broken atomic.Bool     // the channel ended with its connection
+	begun  atomic.Bool     // its mark was seen
 }
 
 type exitStatus struct {
@@ -142,23 +141,20 @@ func (s *session) requests(in <-chan *ssh.Request) {
 			_ = r.Reply(false, nil)
 		}
 	}
+	s.broken.Store(s.t.c.nc.ended.Load())
 	close(s.exit)
 	close(s.over)
 	s.h.release(s.t)
 }
 
 // cut reports whether the channel ended because the connection did. sshd tells a command's end before it sends what is left
-// of its output, and to readers both ends look alike; but a channel that the server closed takes no request any more.
+// of its output, and to readers both ends look alike.
 func (s *session) cut() bool {
-	limit := time.NewTimer(quiet)
-	defer limit.Stop()
-	select {
-	case <-s.over:
-	case <-limit.C: // only the streams ended
+	if !s.t.c.nc.ended.Load() {
 		return false
 	}
-	_, err := s.ch.SendRequest("keepalive@openssh.com", false, nil)
-	return !errors.Is(err, io.EOF)
+	<-s.over
+	return s.broken.Load()
 }
 
 func (s *session) ended(e exitStatus) {
