@@ -108,19 +108,25 @@ type writer struct {
 	ctx  context.Context
 	in   chan []byte
 	out  chan error
+	quit chan struct{} // in is never closed: somebody may still be writing
 	err  error
 	once sync.Once
 }
 
 func newWriter(ctx context.Context, dst io.Writer) *writer {
-	w := &writer{ctx: ctx, in: make(chan []byte), out: make(chan error, 1)}
+	w := &writer{ctx: ctx, in: make(chan []byte), out: make(chan error, 1), quit: make(chan struct{})}
 	go func() {
-		for b := range w.in {
-			n, err := dst.Write(b)
-			if err == nil && n < len(b) {
-				err = io.ErrShortWrite
+		for {
+			select {
+			case b := <-w.in:
+				n, err := dst.Write(b)
+				if err == nil && n < len(b) {
+					err = io.ErrShortWrite
+				}
+				w.out <- err
+			case <-w.quit:
+				return
 			}
-			w.out <- err
 		}
 	}()
 	return w
@@ -133,7 +139,18 @@ func (w *writer) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
-	w.in <- p // the goroutine is idle: it answered the write before
+	select {
+	case <-w.quit:
+		w.err = io.ErrClosedPipe
+		return 0, w.err
+	default:
+	}
+	select {
+	case w.in <- p: // the goroutine is idle: it answered the write before
+	case <-w.quit:
+		w.err = io.ErrClosedPipe
+		return 0, w.err
+	}
 	select {
 	case w.err = <-w.out:
 	case <-w.ctx.Done():
@@ -157,12 +174,12 @@ type closer struct{ *reader }
 
 func (c closer) Close() error { c.stop(); return nil }
 
-// NewWriter writes to w until ctx ends, also while w blocks. Close ends its goroutine and not w. What has been written must
-// not be changed after an error, since a Write of w may still be under way.
+// NewWriter writes to w until ctx ends, also while w blocks. Close ends its goroutine and not w; a Write beside or after it
+// is an error. What has been written must not be changed after an error, since a Write of w may still be under way.
 func NewWriter(ctx context.Context, w io.Writer) io.WriteCloser { return stopper{newWriter(ctx, w)} }
 
 type stopper struct{ *writer }
 
 func (s stopper) Close() error { s.stop(); return nil }
 
-func (w *writer) stop() { w.once.Do(func() { close(w.in) }) }
+func (w *writer) stop() { w.once.Do(func() { close(w.quit) }) }
