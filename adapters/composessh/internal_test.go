@@ -85,6 +85,9 @@ func TestProbe(t *testing.T) {
 			for _, tool := range []string{"sh", "date", "id", "head", "tar", "grep"} {
 				at, err := exec.LookPath(tool)
 				if err != nil {
+					if os.Getenv("SANDBOXER_REQUIRE_REAL") == "1" {
+						t.Fatalf("this machine has no %s; hosts are asked where there is one", tool)
+					}
 					t.Skipf("this machine has no %s; hosts are asked where there is one", tool)
 				}
 				if err := os.Symlink(at, filepath.Join(bin, tool)); err != nil {
