@@ -129,6 +129,7 @@ func TestExecIsCutOff(t *testing.T) {
 		"restart":   f.h.Server.Restart,
 	} {
 		f.cut(t, what, x, to, cut)
+		f.proxy.BlackHole(false) // which half-open connections are in
 		f.noProcess(t, what, "4242")
 	}
 	f.gone(t)

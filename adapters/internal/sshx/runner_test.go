@@ -5,10 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -116,7 +116,9 @@ func TestRunnerThatIsKilled(t *testing.T) {
 		if strings.HasSuffix(p, "-") || strings.Contains(p, "-0- y") {
 			pid, _, _ := strings.Cut(p, " ")
 			n, _ := strconv.Atoi(pid)
-			_ = syscall.Kill(n, syscall.SIGKILL)
+			if p, err := os.FindProcess(n); err == nil {
+				_ = p.Kill()
+			}
 		}
 	}
 	if err := within(t, 10*time.Second, done); sandboxer.CodeOf(err) != sandboxer.Unavailable || sandboxer.IsRefused(err) {
@@ -153,7 +155,7 @@ func TestClearedEnvironment(t *testing.T) {
 			} else {
 				usable(t, c)
 			}
-			number := fmt.Sprintf("7.%d%d", i, syscall.Getpid())
+			number := fmt.Sprintf("7.%d%d", i, os.Getpid())
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			done := make(chan error, 1)
