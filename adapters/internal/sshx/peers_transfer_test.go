@@ -138,12 +138,12 @@ func BenchmarkPeersTree(b *testing.B) {
 		b.Fatal(err)
 	}
 	ours := in(b, base, func(b *testing.B, dir string) { upload(b, c, from, dir) })
-	b.Run("upload-tar-ssh", func(b *testing.B) {
+	b.Run("upload of many files: tar, ssh, tar", func(b *testing.B) {
 		compare(b, 7, "ms", 1/1.4, ours, in(b, base, func(b *testing.B, dir string) {
 			pipeline(b, exec.Command("tar", "-C", from, "-cf", "-", "."), theirs.command("tar -C '"+dir+"' -xpf -"))
 		}))
 	})
-	b.Run("upload-rsync", func(b *testing.B) {
+	b.Run("upload of many files: rsync over ssh", func(b *testing.B) {
 		if _, err := exec.LookPath("rsync"); err != nil {
 			b.Skip("there is no rsync to compare with")
 		}
@@ -151,12 +151,12 @@ func BenchmarkPeersTree(b *testing.B) {
 			pipeline(b, exec.Command("rsync", "-a", "-e", "ssh "+strings.Join(theirs.args, " "), from+"/", s.User+"@127.0.0.1:"+dir+"/"))
 		}))
 	})
-	b.Run("download-ssh-tar", func(b *testing.B) {
+	b.Run("download of many files, extracted: tar, ssh, tar", func(b *testing.B) {
 		compare(b, 7, "ms", 1/1.3, in(b, base, func(b *testing.B, dir string) { download(b, c, from, dir) }), in(b, base, func(b *testing.B, dir string) {
 			pipeline(b, theirs.command("tar -C '"+from+"' -cf - ."), exec.Command("tar", "-C", dir, "-xpf", "-"))
 		}))
 	})
-	b.Run("download-ssh-tar-as-a-file", func(b *testing.B) {
+	b.Run("download of many files, as a file: tar, ssh", func(b *testing.B) {
 		compare(b, 7, "ms", 1/1.3, in(b, base, func(b *testing.B, dir string) {
 			f, err := os.Create(filepath.Join(dir, "snapshot"))
 			if err == nil {
@@ -192,10 +192,10 @@ func BenchmarkPeersBulk(b *testing.B) {
 			c := connectTo(b, s, plain(), host)
 			_, port, _ := net.SplitHostPort(p.Address)
 			theirs := newPeer(b, s, port, "-c", sameCipher)
-			rounds, up, down := 7, 1/1.0, 1/1.0
+			rounds, up, down, how := 7, 1/1.0, 1/1.0, ""
 			if delay > 0 {
 				theirs = theirs.master(b)
-				rounds, up, down = 3, 1/5.0, 1/5.0
+				rounds, up, down, how = 5, 1/5.0, 1/5.0, ", ControlMaster"
 			}
 			data := noise(size << 20)
 			file := filepath.Join(inMemory(b), "data")
@@ -220,14 +220,14 @@ func BenchmarkPeersBulk(b *testing.B) {
 					return err
 				}
 			}
-			b.Run(fmt.Sprintf("upload-%dMiB-trip-%v", size, 2*delay), func(b *testing.B) {
+			b.Run(fmt.Sprintf("upload of %d MiB, round trip %v: ssh%s", size, 2*delay, how), func(b *testing.B) {
 				compare(b, rounds, "ms", up, timed(b, exchange(true)), timed(b, func() error {
 					cmd := theirs.command("cat >/dev/null")
 					cmd.Stdin = bytes.NewReader(data)
 					return cmd.Run()
 				}))
 			})
-			b.Run(fmt.Sprintf("download-%dMiB-trip-%v", size, 2*delay), func(b *testing.B) {
+			b.Run(fmt.Sprintf("download of %d MiB, round trip %v: ssh%s", size, 2*delay, how), func(b *testing.B) {
 				compare(b, rounds, "ms", down, timed(b, exchange(false)), timed(b, func() error {
 					cmd := theirs.command("cat " + file)
 					cmd.Stdout = &counter{}
