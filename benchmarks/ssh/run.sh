@@ -1,42 +1,45 @@
 #!/usr/bin/env bash
-# Measures us and the peers (OpenSSH's client, tar over it, rsync, Docker Compose) alternately in one run, and prints each as a
-# ratio. Debian or Ubuntu, as root: it sets up the same real parts as the tests, and stops what it started.
-#
-#   bash benchmarks/ssh/run.sh            # all
-#   bash benchmarks/ssh/run.sh Exec       # only the benchmarks whose name matches
+# Runs us and the programs that people use today alternately, against the same servers, and prints how we stand to them. An
+# argument chooses benchmarks, as -bench does: benchmarks/ssh/run.sh PeersExec. They lie beside what they measure, in
+# packages below adapters/, because Go lets nobody else import those.
 set -euo pipefail
 . "$(dirname "$0")/../../scripts/lib.sh"
 
-STATE=$(mktemp -d "${TMPDIR:-/tmp}/sandboxer-bench.XXXXXX")
-parts=(ssh git docker)
-finish() {
-	local code=$? i
-	trap - EXIT INT TERM
-	for ((i = ${#parts[@]} - 1; i >= 0; i--)); do
-		bash "scripts/real/${parts[i]}.sh" down "$STATE" || echo "could not stop ${parts[i]}" >&2
-	done
-	rm -rf "$STATE"
-	exit "$code"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
-need rsync rsync
-: >"$STATE/env"
-for part in "${parts[@]}"; do
-	bash "scripts/real/$part.sh" up "$STATE"
-done
+STATE=$(mktemp -d)
+trap 'bash scripts/real/ssh.sh down "$STATE"; rm -rf "$STATE"' EXIT
+bash scripts/real/ssh.sh up "$STATE"
+need rsync rsync || echo "rows about rsync are left out" >&2
 set -a
 . "$STATE/env"
 set +a
-export SANDBOXER_REQUIRE_REAL=1
 
-say "$(nproc) cores, $(uname -r), $(ssh -V 2>&1), $(go version)"
-for package in ./adapters/internal/sshx ./adapters/composessh/internal/workspace ./adapters/composessh; do
-	go test -run '^$' -bench "Peers.*${1:-}" -benchtime "${BENCHTIME:-5x}" -timeout 30m "$package" || echo "failed: $package" >&2
-done | awk '
-	/^Benchmark/ {
-		line = $1
-		for (i = 3; i < NF; i += 2) line = line sprintf("  %s %s", $(i + 1), $i)
-		print line
+echo "$(nproc) processors, load $(cut -d' ' -f1-3 /proc/loadavg) before; $(ssh -V 2>&1), $(go env GOVERSION); aes128-gcm@openssh.com for both"
+echo
+mapfile -t packages < <(grep -rl --include='*_test.go' 'func BenchmarkPeers' adapters | xargs -n1 dirname | sort -u | sed 's|^|./|')
+go test -run '^$' -bench "${1:-Peers}" -benchtime 1x -timeout 60m "${packages[@]}" | tee "$STATE/raw" | awk '
+	BEGIN {
+		print "| ours | beside | ours | theirs | ours ÷ theirs (4 of 5 rounds) | target | |"
+		print "|---|---|---|---|---|---|---|"
 	}
-	/^(FAIL|failed|---)/ { print }'
+	/^Benchmark.*ratio/ {
+		name = $1
+		sub(/^Benchmark[^\/]*\//, "", name); sub(/-[0-9]+$/, "", name); gsub(/_/, " ", name)
+		split(name, part, ": ")
+		for (i = 2; i < NF; i++) { # a value, and its unit
+			if ($(i + 1) ~ /-ours$/) { ours = $i; unit = $(i + 1); sub(/-ours$/, "", unit) }
+			if ($(i + 1) ~ /-peer$/) theirs = $i
+			if ($(i + 1) == "ratio") ratio = $i
+			if ($(i + 1) == "ratio-low") low = $i
+			if ($(i + 1) == "ratio-high") high = $i
+			if ($(i + 1) == "target") target = $i
+		}
+		met = target < 0 ? ratio >= -target : ratio <= target
+		printf "| %s | %s | %.4g %s | %.4g %s | %.2f (%.2f–%.2f) | %s %.2f | %s |\n", part[1], part[2], ours, unit, theirs, unit, ratio, low, high,
+			target < 0 ? "≥" : "≤", target < 0 ? -target : target, met ? "met" : "missed"
+		fflush()
+	}
+	/^--- |^panic|_test\.go:/ { print > "/dev/stderr" }
+	/^(--- )?FAIL|^panic/ { failed = 1 }
+	END { exit failed }'
+echo
+echo "load $(cut -d' ' -f1-3 /proc/loadavg) after"

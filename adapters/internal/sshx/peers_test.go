@@ -64,24 +64,29 @@ func (p *peer) run(b *testing.B, remote string) {
 
 func plain() sshx.Config { return sshx.Config{SSHConfig: "none", Agent: "none"} }
 
-// compare runs ours and theirs alternately, so that what else the machine does hits both, and reports the medians and how
-// ours stands to theirs. target is what the quotient may be at most, or with a negative sign at least.
+// compare runs ours and theirs alternately, so that what else the machine does hits both, and reports the medians, how ours
+// stands to theirs, and between what that was in four of five rounds. target is what the quotient may be at most, or with a
+// negative sign at least. benchmarks/ssh/run.sh makes a table of it.
 func compare(b *testing.B, rounds int, unit string, target float64, ours, theirs func() float64) {
 	b.Helper()
-	var mine, other []float64
+	var mine, other, quotients []float64
 	for range rounds {
-		mine, other = append(mine, ours()), append(other, theirs())
+		us, them := ours(), theirs()
 		if b.Failed() {
 			return
 		}
+		mine, other, quotients = append(mine, us), append(other, them), append(quotients, us/them)
 	}
-	slices.Sort(mine)
-	slices.Sort(other)
-	us, them := mine[len(mine)/2], other[len(other)/2]
+	for _, s := range [][]float64{mine, other, quotients} {
+		slices.Sort(s)
+	}
+	us, them := mine[rounds/2], other[rounds/2]
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(us, unit+"-ours")
 	b.ReportMetric(them, unit+"-peer")
 	b.ReportMetric(us/them, "ratio")
+	b.ReportMetric(quotients[rounds/10], "ratio-low")
+	b.ReportMetric(quotients[rounds-1-rounds/10], "ratio-high")
 	b.ReportMetric(target, "target")
 }
 
@@ -143,16 +148,16 @@ func BenchmarkPeersExec(b *testing.B) {
 	if err := execOne(); err != nil {
 		b.Fatal(err)
 	}
-	b.Run("exec-p50", func(b *testing.B) { compare(b, 300, "ms", 0.4, timed(b, execOne), timed(b, theirs(master))) })
-	b.Run("small-p50", func(b *testing.B) { compare(b, 300, "ms", 0.4, timed(b, small), timed(b, theirs(master))) })
+	b.Run("Exec, p50: ssh, ControlMaster", func(b *testing.B) { compare(b, 300, "ms", 0.4, timed(b, execOne), timed(b, theirs(master))) })
+	b.Run("Small, p50: ssh, ControlMaster", func(b *testing.B) { compare(b, 300, "ms", 0.4, timed(b, small), timed(b, theirs(master))) })
 	// More than MaxSessions at a time is refused to OpenSSH's client, so it gets eight callers, which is its best.
-	b.Run("exec-64-callers", func(b *testing.B) {
+	b.Run("Exec, 64 callers: ssh, ControlMaster, 8 at a time", func(b *testing.B) {
 		compare(b, 5, "1/s", -3.5, rate(b, 64, execOne), rate(b, 8, theirs(master)))
 	})
-	b.Run("small-64-callers", func(b *testing.B) {
+	b.Run("Small, 64 callers: ssh, ControlMaster, 8 at a time", func(b *testing.B) {
 		compare(b, 5, "1/s", -3.5, rate(b, 64, small), rate(b, 8, theirs(master)))
 	})
-	b.Run("cold-exec", func(b *testing.B) {
+	b.Run("connect and Exec: ssh", func(b *testing.B) {
 		var p *sshx.Pool
 		compare(b, 15, "ms", 0.4, func() float64 {
 			p = sshx.NewPool(plain())
