@@ -112,6 +112,8 @@ type Executor interface {
 	// Exec: any exit code is a nil error; an error means that it never ran or that its fate is unknown. ctx ending, or
 	// req.Timeout, kills the whole process tree in the sandbox. Background children outlive a normal exit, and Exec does
 	// not wait for pipes that they hold open. A Stdin that blocks does not keep Exec from returning. A Write error ends it.
+	// Once Exec has returned, nothing is read from Stdin or written to Stdout and Stderr any more; only a Read or a Write that
+	// blocks may still be waiting, a Write only where ctx or a failure ended the call.
 	// The tree includes what made itself a session of its own. A Dir that does not exist is an error. A terminal that the
 	// backend cannot give is Unsupported.
 	Exec(ctx context.Context, t Target, req ExecRequest) (ExecResult, error)

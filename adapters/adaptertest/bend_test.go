@@ -217,3 +217,7 @@ func (b bentTransfer) ImportSnapshot(ctx context.Context, t sandboxer.SnapshotTa
 	s.Digest = ""
 	return s, err
 }
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -193,6 +193,19 @@ func execBreakages() []breakage {
 			return next(ctx, t, r)
 		}),
 	}, {
+		what: "what was written last is written behind the caller's back", checks: []string{"exec-io/late-write"},
+		wrap: execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+			to := r.Stdout
+			if to != nil {
+				r.Stdout = writerFunc(func(p []byte) (int, error) {
+					late := bytes.Clone(p)
+					go func() { _, _ = to.Write(late) }()
+					return len(p), nil
+				})
+			}
+			return next(ctx, t, r)
+		}),
+	}, {
 		what: "output arrives when the command has ended", checks: []string{"exec-io/live"},
 		wrap: execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
 			var held bytes.Buffer

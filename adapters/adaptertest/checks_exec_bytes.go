@@ -239,7 +239,70 @@ func streamChecks() []check {
 			}
 			t.still(b, beat, "its Exec ended with an error of the writer")
 		},
+	}, {
+		name: "exec-io/late-write", needs: needsExec(),
+		rule: "once Exec has returned, nothing is written to Stdout or Stderr any more",
+		why:  "the caller reads or closes what it was written to: a Write beside that is a data race, or lands in what comes next",
+		run: func(t *trial) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			w := &lastingWriter{begun: make(chan struct{})}
+			go func() {
+				select {
+				case <-w.begun:
+				case <-time.After(t.s.cfg.Within):
+				}
+				cancel()
+			}()
+			_, err := doCtx(ctx, t, "Exec", func(ctx context.Context) (sandboxer.ExecResult, error) {
+				return t.shared().sb.Exec(ctx, sandboxer.ExecRequest{Command: t.script(`while :; do printf 0123456789; done`), Stdout: w})
+			})
+			before, busy := w.state()
+			if err == nil || before == 0 {
+				t.broken("Exec of an endless command was cancelled after %d writes and returned %v", before, err)
+			}
+			time.Sleep(3 * lastingWrite)
+			if after, _ := w.state(); busy || after != before {
+				t.broken("a Write was under way when Exec returned, or began after it: %t, %d after %d", busy, after, before)
+			}
+		},
 	}}
+}
+
+const lastingWrite = 100 * time.Millisecond
+
+// lastingWriter is in a Write nearly all the time.
+type lastingWriter struct {
+	begun chan struct{}
+
+	mu     sync.Mutex
+	writes int
+	busy   bool
+}
+
+func (w *lastingWriter) set(busy bool) (first bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.busy = busy
+	if busy {
+		w.writes++
+	}
+	return busy && w.writes == 1
+}
+
+func (w *lastingWriter) state() (writes int, busy bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.writes, w.busy
+}
+
+func (w *lastingWriter) Write(p []byte) (int, error) {
+	if w.set(true) {
+		close(w.begun)
+	}
+	defer w.set(false)
+	time.Sleep(lastingWrite)
+	return len(p), nil
 }
 
 // same breaks the rule where bytes differ, and says where.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
@@ -73,8 +72,8 @@ const (
 
 // run carries the streams until the command ends.
 func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
-	var closed atomic.Bool
-	defer closed.Store(true)
+	callers := new(gate)
+	defer callers.close()
 	out := &stream{from: s.ch, to: req.Stdout, lock: new(sync.Mutex)}
 	errs := &stream{from: s.ch.Stderr(), to: req.Stderr, lock: new(sync.Mutex)}
 	if same(req.Stdout, req.Stderr) {
@@ -84,7 +83,7 @@ func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxe
 	failed := make(chan error, 3)
 	var pumps sync.WaitGroup
 	for _, st := range []*stream{out, errs} {
-		st.token, st.begun, st.closed = []byte(s.token), make(chan byte, 1), &closed
+		st.token, st.begun, st.gate = []byte(s.token), make(chan byte, 1), callers
 		pumps.Add(1)
 		if !s.h.p.spawn(func() {
 			defer pumps.Done()
@@ -100,7 +99,7 @@ func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxe
 	defer close(finished)
 
 	if req.TTY == nil {
-		s.input(req, failed, finished)
+		s.input(req, callers, failed, finished)
 	}
 	var result sandboxer.ExecResult
 	exit, marks := s.exit, out.begun
@@ -120,7 +119,7 @@ func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxe
 			if ok && mark == markBegun[0] {
 				s.begun.Store(true)
 				if req.TTY != nil { // until then the line of the bootstrap is what the terminal takes
-					s.input(req, failed, finished)
+					s.input(req, callers, failed, finished)
 				}
 			}
 		case e, ok := <-exit:
@@ -189,7 +188,7 @@ func (s *session) complete(ctx context.Context, out, errs *stream, ended <-chan 
 			answered = nil
 		case <-tick.C:
 		}
-		if n := taken(); n != last || out.busy.Load() || errs.busy.Load() {
+		if n := taken(); n != last || out.gate.writing() {
 			last, since, answered = n, time.Now(), nil
 		}
 		if last-start > maxAfter {
@@ -243,11 +242,11 @@ func (s *session) lost() error {
 }
 
 // input begins to pass standard input on, and sizes of the terminal.
-func (s *session) input(req *sandboxer.ExecRequest, failed chan<- error, finished <-chan struct{}) {
+func (s *session) input(req *sandboxer.ExecRequest, callers *gate, failed chan<- error, finished <-chan struct{}) {
 	if req.Stdin != nil {
 		// Not waited for by anyone: a Read that blocks must not keep the command from ending.
 		go func() {
-			in := &source{Reader: req.Stdin}
+			in := &source{Reader: callers.reader(req.Stdin)}
 			_, _ = io.Copy(s.ch, in) // a channel that ended says so by its exit
 			if in.err != nil {
 				failed <- fmt.Errorf("standard input: %w", in.err)

@@ -1,10 +1,11 @@
 package sshx_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -63,34 +64,39 @@ func usable(t *testing.T, c *sshx.Conn) {
 	}
 }
 
+// connectionFaults end all connections, in ways of which the peers learn or do not.
+var connectionFaults = []struct {
+	name   string
+	make   func(*sshtest.Server, *sshtest.Proxy)
+	repair func(*sshtest.Proxy)
+}{
+	{"black hole", func(_ *sshtest.Server, p *sshtest.Proxy) { p.BlackHole(true) }, func(p *sshtest.Proxy) { p.BlackHole(false) }},
+	{"half open", func(_ *sshtest.Server, p *sshtest.Proxy) { p.HalfOpen() }, func(p *sshtest.Proxy) { p.BlackHole(false) }},
+	{"reset", func(_ *sshtest.Server, p *sshtest.Proxy) { p.Reset() }, func(*sshtest.Proxy) {}},
+	{"server restart", func(s *sshtest.Server, _ *sshtest.Proxy) { s.Restart() }, func(*sshtest.Proxy) {}},
+}
+
 func TestDeadConnections(t *testing.T) {
 	t.Parallel()
-	tests := []struct {
-		name   string
-		fault  func(*sshtest.Server, *sshtest.Proxy)
-		repair func(*sshtest.Server, *sshtest.Proxy)
-	}{
-		{"black hole", func(_ *sshtest.Server, p *sshtest.Proxy) { p.BlackHole(true) }, func(_ *sshtest.Server, p *sshtest.Proxy) { p.BlackHole(false) }},
-		{"half open", func(_ *sshtest.Server, p *sshtest.Proxy) { p.HalfOpen() }, func(_ *sshtest.Server, p *sshtest.Proxy) { p.BlackHole(false) }},
-		{"reset", func(_ *sshtest.Server, p *sshtest.Proxy) { p.Reset() }, nil},
-		{"server restart", func(s *sshtest.Server, _ *sshtest.Proxy) { s.Restart() }, nil},
-	}
-	for i, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			s := sshtest.Start(t)
-			p, c := behind(t, s, shortLease())
-			done := running(t.Context(), s, c, 7200+i*10)
-			test.fault(s, p)
-			if err := within(t, 10*time.Second, done); sandboxer.CodeOf(err) != sandboxer.Unavailable || sandboxer.IsRefused(err) {
-				t.Errorf("error is %v, refused %v; want Unavailable and an unknown fate", err, sandboxer.IsRefused(err))
-			}
-			s.WaitNoProcess("sleep 7", 15*time.Second) // by itself: two leases at most
-			if test.repair != nil {
-				test.repair(s, p)
-			}
-			usable(t, c)
-		})
+	for i, fault := range connectionFaults {
+		for j, runner := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, runner %v", fault.name, runner), func(t *testing.T) {
+				t.Parallel()
+				s := sshtest.Start(t)
+				p, c := behind(t, s, shortLease())
+				if runner {
+					onRunner(t, c)
+				}
+				done := running(t.Context(), s, c, 7200+i*10+j)
+				fault.make(s, p)
+				if err := within(t, 20*time.Second, done); sandboxer.CodeOf(err) != sandboxer.Unavailable || sandboxer.IsRefused(err) {
+					t.Errorf("error is %v, refused %v; want Unavailable and an unknown fate", err, sandboxer.IsRefused(err))
+				}
+				s.WaitNoProcess("sleep 7", 20*time.Second) // by itself: two leases at most
+				fault.repair(p)
+				usable(t, c)
+			})
+		}
 	}
 }
 
@@ -162,43 +168,29 @@ func TestDialIntoABlackHole(t *testing.T) {
 	usable(t, c)
 }
 
-func TestResetAtAnyByte(t *testing.T) {
-	t.Parallel()
-	s := sshtest.Start(t)
-	p, c := behind(t, s, config())
-	usable(t, c)
-	data := strings.Repeat("0123456789abcdef", 16<<10)
-	for range 25 {
-		p.ResetAfter(rand.Int64N(600_000))
-		var out strings.Builder
-		done := make(chan error, 1)
-		go func() {
-			got, err := c.Exec(t.Context(), sandboxer.ExecRequest{Command: shell("cat; sleep 0.01; : 7401"), Stdin: strings.NewReader(data), Stdout: &out})
-			if err == nil && (got.ExitCode != 0 || out.String() != data) {
-				err = fmt.Errorf("%+v with %d bytes and no error", got, out.Len())
-			} else if code := sandboxer.CodeOf(err); code == sandboxer.Unavailable {
-				err = nil
-			}
-			done <- err
-		}()
-		if err := within(t, 20*time.Second, done); err != nil {
-			t.Error(err)
-		}
-		p.ResetAfter(-1)
-	}
-	s.WaitNoProcess("7401", 15*time.Second)
-	usable(t, c)
-}
-
 func TestSlowDrip(t *testing.T) {
 	t.Parallel()
 	s := sshtest.Start(t)
 	p, c := behind(t, s, config())
 	usable(t, c)
-	p.Drip(100, 5*time.Millisecond)
+	p.Drip(100, 2*time.Millisecond)
 	out, err := c.Output(t.Context(), "head", "-c", "10000", "/dev/zero")
 	if err != nil || len(out) != 10000 {
 		t.Errorf("%d bytes, %v", len(out), err)
+	}
+	data, back := noise(20_000), bytes.Buffer{}
+	got, err := c.Exec(t.Context(), sandboxer.ExecRequest{Command: []string{"cat"}, Stdin: bytes.NewReader(data), Stdout: &back})
+	if err != nil || got.ExitCode != 0 || !bytes.Equal(back.Bytes(), data) {
+		t.Errorf("%+v, %v, %d bytes", got, err, back.Len())
+	}
+	p.Drip(3000, 2*time.Millisecond)
+	dir := filepath.Join(s.Dir, "dripped")
+	if err := c.Upload(t.Context(), dir, bytes.NewReader(tarOf(t, "file", data))); err != nil {
+		t.Error(err)
+	}
+	back.Reset()
+	if err := c.Download(t.Context(), dir, &back); err != nil || !bytes.Contains(back.Bytes(), data) {
+		t.Errorf("%v, %d bytes", err, back.Len())
 	}
 	p.Drip(0, 0)
 }
@@ -250,6 +242,7 @@ func TestManyAtOnce(t *testing.T) {
 		{"MaxSessions 1", []string{"MaxSessions 1"}, 6, 2},
 		{"MaxSessions 3", []string{"MaxSessions 3"}, 12, 2},
 		{"MaxStartups throttles", []string{"MaxStartups 1", "MaxSessions 2"}, 8, 2},
+		{"MaxStartups drops at random", []string{"MaxStartups 2:50:5"}, 64, 1},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -90,11 +90,13 @@ func (c *Conn) Listen(ctx context.Context, network, address string) (net.Listene
 }
 
 // RoundTrip is how long a message to the host and its answer take, as far as is known: 0 before the first.
-func (c *Conn) RoundTrip() time.Duration {
-	c.h.mu.Lock()
-	defer c.h.mu.Unlock()
+func (c *Conn) RoundTrip() time.Duration { return c.h.roundTrip() }
+
+func (h *host) roundTrip() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	var best time.Duration
-	for _, t := range c.h.transports {
+	for _, t := range h.transports {
 		if t.rtt > 0 && (best == 0 || t.rtt < best) {
 			best = t.rtt
 		}

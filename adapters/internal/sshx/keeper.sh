@@ -1,9 +1,7 @@
 # Ends what commands left running. Reads lines. From shells that are about to become a command, through a pipe that they
-# find at descriptor 9 of this process: +T PID. From us: -T the command ended, !T end all of it, ?T the same where it may be
-# about to begin, . we are there. Writes who it is, and each token of which nothing is left.
-#
-# T names a command; yR-0- is a runner, which has a process of its own for each of its commands yR-1-, yR-2- …
-# LIVE and TODO have words T/PID/START, with the process that began it and when that was.
+# find at descriptor 9 of this process: +T PID, with the time at which that began, if they know it. From us, and from
+# runners: -T the command ended, !T end all of it, ?T the same where it may be about to begin, . we are there. Writes who it
+# is, and each token of which nothing is left. LIVE and TODO have words T/PID/START.
 F= LIVE= DEAD= TODO= WORK= PART= BEAT= TIMER= DUE=
 
 # Sets at to what is known of token $1.
@@ -33,19 +31,11 @@ birth() {
 # The processes in TODO that are alive, after the number of them: those with a token in their environment or command line,
 # those that began one, all below them, and all in a session that one of them leads.
 members() {
-	roots= but=
+	roots=
 	set --
 	for o in $TODO; do
-		t=${o%%/*} p=${o#*/} b=${p#*/} p=${p%/*} c=
-		case $t in
-		y*-0-) # what a runner runs stands in its command line
-			IFS= read -r c <"/proc/$p/cmdline"
-			c=${c#*"$t"} c=${c#"${c%%[! ]*}"} c=${c%% *}
-			case $c in y*) ;; *) c= ;; esac
-			;;
-		y*) c=${t%%-*}-0- but="$but $p" p= ;; # its runner goes on
-		esac
-		for c in "$t" $c; do set -- "$@" -e "[${c%"${c#?}"}]${c#?}"; done
+		t=${o%%/*} p=${o#*/} b=${p#*/} p=${p%/*}
+		set -- "$@" -e "[${t%"${t#?}"}]${t#?}"
 		[ -n "$p" ] || continue
 		birth "$p"
 		[ -n "$born" ] && [ "$born" != "$b" ] || roots="$roots $p" # or the number is another's by now
@@ -53,7 +43,7 @@ members() {
 	[ $# -gt 0 ] || { echo 0; return; }
 	m=$(grep -ls "$@" /proc/[0-9]*/environ /proc/[0-9]*/cmdline)
 	[ -n "$m$roots" ] || { echo 0; return; }
-	cat /proc/[0-9]*/stat | awk -v m="$(echo $m)" -v roots="$roots" -v but="$but" '
+	cat /proc/[0-9]*/stat | awk -v m="$(echo $m)" -v roots="$roots" '
 		{
 			p = name == "" ? $1 : name
 			if (!sub(/^.*\) /, "")) { name = p; next } # a name with a line break
@@ -64,27 +54,29 @@ members() {
 			for (i = 1; i <= n; i++) { split(a[i], b, "/"); hit[b[3]] = 1 }
 			n = split(roots, a, " ")
 			for (i = 1; i <= n; i++) hit[a[i]] = 1
-			n = split(but, a, " ")
-			for (i = 1; i <= n; i++) not[a[i]] = 1
 			do {
 				more = 0
 				for (q in parent) if (!(q in hit) && (parent[q] in hit || session[q] in hit)) { hit[q] = 1; more = 1 }
 			} while (more)
 			n = 0; out = ""
-			for (q in hit) if (q in parent && !(q in not) && state[q] != "Z" && state[q] != "X") { n++; out = out " " q }
+			for (q in hit) if (q in parent && state[q] != "Z" && state[q] != "X") { n++; out = out " " q }
 			print n out
 		}'
 } 2>/dev/null
 
 # Ends all that is in TODO, and tells when nothing is left of it. It holds the processes first, so that none escapes by
-# forking, and a runner begins nothing.
+# forking.
 finish() {
 	i=0 before=0
 	while [ $i -lt 60 ]; do
 		i=$((i + 1))
 		set -- $(members)
 		if [ "${1:-0}" -eq 0 ]; then
-			for o in $TODO; do echo "${o%%/*}"; done
+			for o in $TODO; do
+				t=${o%%/*}
+				case $t in y*-0-) rm -rf "$TMPDIR/sandboxer-${t%0-}"* "/tmp/sandboxer-${t%0-}"* ;; esac # its lanes' socket
+				echo "$t"
+			done
 			return
 		fi
 		n=$1
@@ -101,10 +93,7 @@ finish() {
 
 # Ends token $1, together with those for which that is asked while others are being ended: it is the looking that costs.
 end() {
-	case $1 in
-	x* | *-0-) entry "$1" ;;
-	*) entry "${1%%-*}-0-"; at=$1/${at#*/} ;;
-	esac
+	entry "$1"
 	without "$1"
 	TODO="$TODO ${at:-$1//}"
 	[ -n "$WORK" ] || work
@@ -116,18 +105,22 @@ work() {
 	TODO=
 }
 
-# Wakes us after a lease. Its steps are short because nobody ends it when we are gone.
+# Wakes us after a lease. Its steps are short for when nobody ends it.
 arm() {
-	BEAT= TIMER=1
+	BEAT=
 	(
+		trap 'kill $s; exit' TERM
 		i=0
 		while [ $i -lt LEASE ]; do
-			sleep STEP
+			sleep STEP &
+			s=$!
+			wait $s
 			i=$((i + STEP))
 			read -r _ _ _ parent _ </proc/self/stat && [ "$parent" = $K ] || exit
 		done
 		kill -USR1 $K
 	) >/dev/null 2>&1 9<&- &
+	TIMER=$!
 }
 
 # Takes the line $l.
@@ -135,9 +128,10 @@ take() {
 	t=${l#?}
 	case $l in
 	+*)
-		p=${t#* } t=${t%% *}
-		birth "$p"
-		LIVE="$LIVE $t/$p/$born"
+		set -- $t
+		[ -n "$3" ] || birth "$2"
+		t=$1
+		LIVE="$LIVE $1/$2/${3:-$born}"
 		case " $DEAD " in *" $t "*) end "$t" ;; esac
 		[ -n "$TIMER" ] || arm
 		;;
@@ -156,6 +150,7 @@ take() {
 # Ends everything. The shells that have the pipe open have their say; those that come later find none, and begin nothing.
 leave() {
 	[ -z "$1" ] || kill "$F"
+	[ -z "$TIMER" ] || kill $TIMER
 	exec 8<&9 9<&-
 	WORK=1 # what is to be ended is ended together
 	while IFS= read -r l <&8; do take; done

@@ -36,6 +36,7 @@ type runners struct {
 	starting int
 	took     time.Duration // by short commands lately
 	none     bool          // the host cannot have any
+	noLanes  bool          // or can have no lanes
 	pause    time.Time     // none is started before
 	queue    []chan *runner
 }
@@ -145,6 +146,43 @@ func (h *host) moreRunners() {
 	}
 }
 
+// anyRunner returns an idle one or a new one, for as long as is needed, or nil where there can be none with lanes.
+func (h *host) anyRunner(ctx context.Context) *runner {
+	h.mu.Lock()
+	number := 0
+	if h.keeper != nil && h.keeper.up() && !h.runners.none && !h.runners.noLanes {
+		number = setsid[h.keeper.arch]
+	}
+	if number != 0 {
+		if r := h.idleRunner(); r != nil {
+			h.mu.Unlock()
+			return r
+		}
+	}
+	h.mu.Unlock()
+	if number == 0 {
+		return nil
+	}
+	for {
+		t, err := h.acquire(ctx)
+		if err != nil {
+			return nil
+		}
+		r, err := h.newRunner(ctx, t, number)
+		if errors.As(err, new(*ssh.OpenChannelError)) && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			return nil
+		}
+		h.mu.Lock()
+		h.runners.all[r] = struct{}{}
+		r.since = time.Now()
+		h.mu.Unlock()
+		return r
+	}
+}
+
 // startRunner starts one on a claimed slot.
 func (h *host) startRunner(t *transport, number int) {
 	ctx, cancel := context.WithTimeout(h.p.ctx, h.p.cfg.DialTimeout)
@@ -188,7 +226,9 @@ func (h *host) newRunner(ctx context.Context, t *transport, number int) (*runner
 		return nil, err
 	}
 	token := "y" + newToken()[1:] + "-0-"
-	s, err := h.launch(ctx, t, ch, requests, nil, token, runnerLine(token, number, h.p.cfg.Lease), h.direct.Load())
+	s, err := h.launch(ctx, t, ch, requests, nil, token, h.direct.Load(), func(k *keeper) string {
+		return runnerLine(token, k.path, number, h.p.cfg.Lease)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -276,7 +316,7 @@ func (h *host) onRunner(ctx context.Context, req *sandboxer.ExecRequest) (sandbo
 	if r == nil {
 		return sandboxer.ExecResult{}, false, nil
 	}
-	result, begun, err := r.do(ctx, req)
+	result, begun, err := r.do(ctx, req, nil)
 	h.putBackRunner(r)
 	return result, begun, err
 }

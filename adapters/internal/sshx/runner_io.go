@@ -3,13 +3,10 @@ package sshx
 import (
 	"bufio"
 	"context"
-	_ "embed" // the runner's script
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,15 +14,6 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
-)
-
-//go:embed runner.pl
-var runnerScript string
-
-const (
-	frameHead = 5
-	maxFrame  = 64 << 10 // of what a runner sends
-	maxInput  = 32 << 10 // of input in one frame
 )
 
 // runner is a process on the host that runs one command after the other, each as if in a session of its own.
@@ -53,49 +41,27 @@ type runnerCall struct {
 	to     [2]io.Writer // standard output and error; nil discards
 	failed chan error
 	done   chan struct{} // closed when it ended
-	closed atomic.Bool   // nothing is written or read any more
+	gate   gate          // to what is the caller's
 	seen   atomic.Bool   // it has begun for certain
 	status uint16        // as waitpid tells
 	noDir  bool
-	unsent bool // nothing was begun
-	ended  bool // done is closed
+	unsent bool        // nothing was begun
+	ended  bool        // done is closed
+	place  chan string // gets where lanes are to be made
+	moved  string      // how much went over them
 }
 
-// runnerLine is what the shell of a runner's session evaluates; the script follows it.
-func runnerLine(token string, number int, lease time.Duration) string {
-	load := `my$s="";while(length($s)<` + strconv.Itoa(len(runnerScript)) + `){sysread(STDIN,$s,` + strconv.Itoa(len(runnerScript)) +
-		`-length$s,length$s)||exit 1}eval$s;die$@`
-	return "exec perl -C0 -e '" + load + "' " + token + " " + strconv.Itoa(number) + " " +
-		strconv.Itoa(int(2*lease.Seconds())+10) + "\n" + runnerScript
-}
-
-// request is the frame that asks for a command.
-func (r *runner) request(token string, req *sandboxer.ExecRequest) []byte {
-	input := ""
-	if req.Stdin != nil {
-		input = "1"
-	}
-	fields := append(make([]string, 0, 4+len(req.Env)+len(req.Command)), token, input, plainDir(req.Dir), strconv.Itoa(len(req.Env)))
-	for _, name := range slices.Sorted(maps.Keys(req.Env)) {
-		fields = append(fields, name+"="+req.Env[name])
-	}
-	return frame('R', strings.Join(append(fields, req.Command...), "\x00"))
-}
-
-func frame(kind byte, payload string) []byte {
-	out := make([]byte, frameHead, frameHead+len(payload))
-	out[0] = kind
-	binary.BigEndian.PutUint32(out[1:], uint32(len(payload)))
-	return append(out, payload...)
-}
-
-// do runs a command; begun is false when certainly nothing was begun and a session can do it instead.
-func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest) (result sandboxer.ExecResult, begun bool, err error) {
+// do runs a command, with lanes where l is not nil; begun is false when certainly nothing was begun and a session can do it
+// instead.
+func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest, l *lanes) (result sandboxer.ExecResult, begun bool, err error) {
 	h := r.s.h
 	r.n++
 	token := strings.TrimSuffix(r.s.token, "0-") + strconv.Itoa(r.n) + "-"
 	c := &runnerCall{to: [2]io.Writer{req.Stdout, req.Stderr}, failed: make(chan error, 3), done: make(chan struct{})}
-	defer c.closed.Store(true)
+	if l != nil {
+		c.place = make(chan string, 1)
+	}
+	defer c.gate.close()
 	r.mu.Lock()
 	if r.err != nil {
 		r.mu.Unlock()
@@ -103,14 +69,16 @@ func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest) (result san
 	}
 	r.call = c
 	r.mu.Unlock()
-	request := outgoing{r.request(token, req), make(chan struct{})}
+	request := outgoing{r.request(token, req, l), make(chan struct{})}
 	r.out <- request
-	if req.Stdin != nil {
+	if l != nil {
+		go l.carry(ctx, r, c)
+	} else if req.Stdin != nil {
 		// Not waited for by anyone: a Read that blocks must not keep the command from ending.
 		go func() {
 			select {
 			case <-request.sent:
-				r.input(c, req.Stdin)
+				r.input(c, c.gate.reader(req.Stdin))
 			case <-c.done:
 			}
 		}()
@@ -129,19 +97,19 @@ func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest) (result san
 		return abort(codeOf(ctx), fmt.Errorf("command on %s: %w", h, context.Cause(ctx)))
 	case <-r.s.k.done:
 		r.fail(errNoSession)
-		r.s.close(true)
+		r.s.close(false) // it ends what it runs, where there is no keeper any more
 		return result, true, sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("the command on %s is ended: %w", h, r.s.k.err))
 	}
 	r.mu.Lock()
 	ended, unsent, failure := c.ended, c.unsent, r.err
 	r.mu.Unlock()
 	switch {
-	case unsent && req.Stdin != nil: // some of the input may be gone
+	case unsent && req.Stdin != nil && (l == nil || l.begun.Load()): // some of the input may be gone
 		return result, true, sandboxer.Refused(sandboxer.Unavailable, fmt.Errorf("%s could not begin the command", h))
 	case unsent:
 		return result, false, nil
 	case !ended && errors.Is(failure, errNoSession):
-		r.s.k.kill(token, true) // a runner that ended by itself no longer tells what it ran
+		r.s.k.kill(token, true)
 		return result, true, r.s.lost()
 	case !ended:
 		r.s.k.kill(token, true)
@@ -149,6 +117,18 @@ func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest) (result san
 		return result, true, sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("the command on %s is ended: %w", h, failure))
 	case c.noDir:
 		return result, true, noDirectory(h, req.Dir)
+	}
+	if l != nil {
+		select {
+		case <-l.done:
+		case err := <-c.failed:
+			return result, true, sandboxer.Mark(sandboxer.Unknown, fmt.Errorf("command on %s: %w", h, err))
+		case <-ctx.Done():
+			return result, true, sandboxer.Mark(codeOf(ctx), fmt.Errorf("command on %s: it ended, but not all of its output came: %w", h, context.Cause(ctx)))
+		}
+		if !l.whole(c) {
+			return result, true, r.s.lost()
+		}
 	}
 	select {
 	case err := <-c.failed:
@@ -163,27 +143,25 @@ func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest) (result san
 	return result, true, nil
 }
 
-// kill ends the command under way, and reports whether the host has confirmed it. A runner of which nothing was heard
-// meanwhile may not even have the request: it is ended too.
+// kill ends the command under way, and reports whether the host has confirmed it. Where nothing was heard of the command,
+// the runner may not even have the request: it is ended first.
 func (r *runner) kill(c *runnerCall, token string) bool {
 	grace := r.s.h.p.cfg.KillGrace
-	if !c.seen.Load() {
-		r.fail(errNoSession)
-		return r.s.kill()
-	}
-	limit := time.NewTimer(grace)
-	defer limit.Stop()
 	confirmed := false
-	select {
-	case <-r.s.k.kill(token, true):
-		confirmed = true
-	case <-r.s.k.done:
-	case <-limit.C:
+	if seen := c.seen.Load(); seen || r.s.kill() {
+		limit := time.NewTimer(grace)
+		defer limit.Stop()
+		select {
+		case <-r.s.k.kill(token, true):
+			confirmed = true
+		case <-r.s.k.done:
+		case <-limit.C:
+		}
+		if confirmed && seen {
+			wait(c.done, grace)
+		}
 	}
-	if confirmed {
-		wait(c.done, grace)
-	}
-	c.closed.Store(true)
+	c.gate.drop()
 	r.mu.Lock()
 	ended := c.ended
 	r.mu.Unlock()
@@ -201,7 +179,7 @@ func (r *runner) input(c *runnerCall, from io.Reader) {
 		binary.BigEndian.PutUint32(buf[1:], uint32(n))
 		r.wmu.Lock()
 		defer r.wmu.Unlock()
-		if c.closed.Load() {
+		if c.gate.isShut() {
 			return false
 		}
 		_, err := r.s.ch.Write(buf[:frameHead+n])
@@ -246,7 +224,7 @@ func (r *runner) write() {
 	}
 }
 
-// read takes what the runner sends: up what comes before its mark, and then frames. It closes up in between.
+// read takes what the runner sends: what comes before its mark, and then frames. It closes up in between.
 func (r *runner) read(up chan<- struct{}) {
 	defer r.s.h.p.spawn(func() { r.s.h.dropRunner(r) })
 	in := bufio.NewReaderSize(r.s.ch, maxFrame/2)
@@ -268,42 +246,6 @@ func (r *runner) read(up chan<- struct{}) {
 	}
 }
 
-// skipTo reads up to the end of the mark, past what login files print.
-func skipTo(in *bufio.Reader, mark string) error {
-	seen := make([]byte, 0, 128)
-	for range maxNoise {
-		b, err := in.ReadByte()
-		if err != nil {
-			return err
-		}
-		if seen = append(seen, b); strings.HasSuffix(string(seen), mark) {
-			return nil
-		}
-		if len(seen) == cap(seen) {
-			seen = append(seen[:0], seen[len(seen)-len(mark):]...)
-		}
-	}
-	return errNoise
-}
-
-var errFrame = errors.New("the process that runs commands there sent what it never sends; something that is not ours prints into its session")
-
-// readFrame reads one frame; the payload is in buf.
-func readFrame(in io.Reader, buf []byte) (kind byte, payload []byte, err error) {
-	var head [frameHead]byte
-	if _, err := io.ReadFull(in, head[:]); err != nil {
-		return 0, nil, errNoSession
-	}
-	n := binary.BigEndian.Uint32(head[1:])
-	if n > uint32(len(buf)) || !strings.ContainsRune("OXQDN", rune(head[0])) {
-		return 0, nil, errFrame
-	}
-	if _, err := io.ReadFull(in, buf[:n]); err != nil {
-		return 0, nil, errNoSession
-	}
-	return head[0], buf[:n], nil
-}
-
 // take acts on one frame.
 func (r *runner) take(kind byte, payload []byte) error {
 	r.mu.Lock()
@@ -320,6 +262,13 @@ func (r *runner) take(kind byte, payload []byte) error {
 	case 'D':
 		c.noDir = true
 		return nil
+	case 'L':
+		select {
+		case c.place <- string(payload):
+		default: // it is not asked for
+			return errFrame
+		}
+		return nil
 	case 'N':
 		r.mu.Lock()
 		c.unsent = true
@@ -329,10 +278,10 @@ func (r *runner) take(kind byte, payload []byte) error {
 		r.s.h.mu.Unlock()
 		return errNoSession
 	}
-	if len(payload) != 3 {
+	if len(payload) < 3 {
 		return errFrame
 	}
-	c.status = binary.BigEndian.Uint16(payload)
+	c.status, c.moved = binary.BigEndian.Uint16(payload), string(payload[3:])
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.call, c.ended = nil, true
@@ -348,15 +297,11 @@ func (c *runnerCall) print(kind byte, data []byte) {
 	if kind == 'X' {
 		to = c.to[1]
 	}
-	if to == nil || len(data) == 0 || c.closed.Load() {
+	if to == nil || len(data) == 0 {
 		return
 	}
-	n, err := to.Write(data)
-	if err == nil && n < len(data) {
-		err = io.ErrShortWrite
-	}
-	if err != nil {
-		c.closed.Store(true) // one failure is enough
+	if err := c.gate.write(to, data); err != nil {
+		c.gate.drop() // one failure is enough
 		c.failed <- fmt.Errorf("output: %w", err)
 	}
 }
@@ -410,16 +355,4 @@ func (r *runner) retire() {
 			return
 		}
 	}
-}
-
-// signalNames are those of Linux, by number.
-var signalNames = strings.Fields("SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV SIGUSR2 SIGPIPE " +
-	"SIGALRM SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ SIGVTALRM SIGPROF SIGWINCH " +
-	"SIGIO SIGPWR SIGSYS")
-
-func signalName(n int) string {
-	if n >= 1 && n <= len(signalNames) {
-		return signalNames[n-1]
-	}
-	return "SIG" + strconv.Itoa(n)
 }

@@ -75,11 +75,11 @@ func (h *host) begin(ctx context.Context, tty *sandboxer.TTY, token, line string
 	if err != nil {
 		return nil, err
 	}
-	return h.launch(ctx, t, ch, requests, tty, token, line, direct)
+	return h.launch(ctx, t, ch, requests, tty, token, direct, func(*keeper) string { return line })
 }
 
 // launch gives a new channel the line to evaluate.
-func (h *host) launch(ctx context.Context, t *transport, ch ssh.Channel, requests <-chan *ssh.Request, tty *sandboxer.TTY, token, line string, direct bool) (*session, error) {
+func (h *host) launch(ctx context.Context, t *transport, ch ssh.Channel, requests <-chan *ssh.Request, tty *sandboxer.TTY, token string, direct bool, line func(*keeper) string) (*session, error) {
 	s := &session{h: h, t: t, token: token, ch: ch, exit: make(chan exitStatus, 1), over: make(chan struct{})}
 	if !h.p.spawn(func() { s.requests(requests) }) {
 		_ = ch.Close()
@@ -111,7 +111,7 @@ func (h *host) launch(ctx context.Context, t *transport, ch ssh.Channel, request
 	}
 	s.k = k
 	k.expect(token)
-	if _, err := ch.Write([]byte(announce(k.path, token) + line)); err != nil {
+	if _, err := ch.Write([]byte(announce(k.path, token) + line(k))); err != nil {
 		return fail(sandboxer.Mark(sandboxer.Unavailable, lost(err)))
 	}
 	return s, nil

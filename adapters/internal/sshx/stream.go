@@ -24,10 +24,9 @@ type stream struct {
 	lock  *sync.Mutex
 	begun chan byte // gets the mark; closed at the end
 
-	count  atomic.Int64 // bytes read so far
-	busy   atomic.Bool  // in a Write
-	noise  []byte       // what came before the mark
-	closed *atomic.Bool // nothing is written any more
+	count atomic.Int64 // bytes read so far
+	noise []byte       // what came before the mark
+	gate  *gate        // to the caller's writer
 }
 
 // run copies until the channel ends or to fails. It returns to's error.
@@ -83,16 +82,7 @@ func (s *stream) find(data []byte) (after []byte, mark byte) {
 func (s *stream) write(data []byte) error {
 	s.lock.Lock()
 	defer s.lock.Unlock()
-	if s.closed.Load() {
-		return nil
-	}
-	s.busy.Store(true)
-	defer s.busy.Store(false)
-	n, err := s.to.Write(data)
-	if err == nil && n < len(data) {
-		err = io.ErrShortWrite
-	}
-	return err
+	return s.gate.write(s.to, data)
 }
 
 // lastNoise is the last line before the mark, for messages.

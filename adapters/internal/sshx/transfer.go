@@ -1,19 +1,27 @@
 package sshx
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 
 	"github.com/sand-boxer/sandboxer"
 )
+
+// biggerRecords makes GNU's tar move so many blocks at a time: its 20 cost a quarter of its time. What it
+// writes is filled up to a multiple of that.
+func biggerRecords(blocks int) string {
+	return `case $(tar --version 2>/dev/null) in *GNU*)b=-b` + strconv.Itoa(blocks) + `;;*)b=;;esac;`
+}
 
 // Upload extracts a tar stream into a directory of the host, which it makes, with the host's tar: modes and modification
 // times are kept, owners are not. Links are extracted as they are: the stream must be one that the host may trust.
 func (c *Conn) Upload(ctx context.Context, dir string, tar io.Reader) error {
 	var said tail
 	result, err := c.Send(ctx, sandboxer.ExecRequest{
-		Command: []string{"sh", "-c", `mkdir -p "$0"&&cd "$0"&&exec tar -xpf - --no-same-owner`, notOption(dir)},
+		Command: []string{"sh", "-c", biggerRecords(512) + `mkdir -p "$0"&&cd "$0"&&exec tar $b -xpf - --no-same-owner`, notOption(dir)},
 		Stdin:   tar, Stderr: &said,
 	})
 	if err == nil && result.Err() != nil {
@@ -27,7 +35,7 @@ func (c *Conn) Upload(ctx context.Context, dir string, tar io.Reader) error {
 func (c *Conn) Download(ctx context.Context, dir string, tar io.Writer) error {
 	var said tail
 	result, err := c.Receive(ctx, sandboxer.ExecRequest{
-		Command: []string{"sh", "-c", `cd "$0"&&exec tar -cf - .`, notOption(dir)},
+		Command: []string{"sh", "-c", biggerRecords(64) + `cd "$0"&&exec tar $b -cf - .`, notOption(dir)},
 		Stdout:  tar, Stderr: &said,
 	})
 	if err == nil && result.Err() != nil {
@@ -42,4 +50,20 @@ func notOption(path string) string {
 		return "./" + path
 	}
 	return path
+}
+
+// tail keeps the end of what is written to it.
+type tail struct{ kept []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.kept = append(t.kept, p...)
+	if extra := len(t.kept) - 4096; extra > 0 {
+		t.kept = append([]byte(nil), t.kept[extra:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) lastLine() string {
+	text := bytes.TrimSpace(bytes.ToValidUTF8(t.kept, nil))
+	return string(text[bytes.LastIndexByte(text, '\n')+1:])
 }

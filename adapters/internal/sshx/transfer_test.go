@@ -1,7 +1,6 @@
 package sshx_test
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -10,7 +9,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,6 +17,7 @@ import (
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/internal/sshtest"
+	"github.com/sand-boxer/sandboxer/adapters/internal/sshx"
 )
 
 func noise(n int) []byte {
@@ -31,96 +30,98 @@ func noise(n int) []byte {
 func TestStreams(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		name  string
-		delay time.Duration
-	}{{"near", 0}, {"far", 20 * time.Millisecond}} {
+		name    string
+		delay   time.Duration
+		config  []string
+		prepare func(*testing.T, *sshtest.Server)
+		lanes   bool
+	}{
+		{name: "near"},
+		{name: "far", delay: 20 * time.Millisecond, lanes: true},
+		{name: "far with one session", delay: 20 * time.Millisecond, config: []string{"MaxSessions 1"}, lanes: true},
+		{name: "far without Perl", delay: 20 * time.Millisecond, prepare: withoutPerl},
+		{name: "far without forwarding", delay: 20 * time.Millisecond, config: []string{"AllowStreamLocalForwarding no"}},
+	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := sshtest.Start(t)
+			s := sshtest.Start(t, test.config...)
+			if test.prepare != nil {
+				test.prepare(t, s)
+			}
 			p := sshtest.NewProxy(t, s.Address)
 			p.Delay(test.delay)
 			host := s.Host()
 			host.Address = p.Address
 			c := connectTo(t, s, config(), host)
-			for _, size := range []int{0, 1, 256 << 10, 256<<10 + 1, 6 * 256 << 10, 4<<20 + 17} {
-				data := noise(size)
-				want := fmt.Sprintf("%x  -\n", sha256.Sum256(data))
-				var out bytes.Buffer
-				got, err := c.Send(t.Context(), sandboxer.ExecRequest{Command: []string{"sha256sum"}, Stdin: bytes.NewReader(data), Stdout: &out})
-				if err != nil || got.ExitCode != 0 || out.String() != want {
-					t.Errorf("send %d bytes: %+v, %v, %q, want %q", size, got, err, out.String(), want)
-				}
-				out.Reset()
-				name := filepath.Join(s.Dir, "data")
-				if _, err := c.Send(t.Context(), sandboxer.ExecRequest{Command: shell("cat >'" + name + "'"), Stdin: bytes.NewReader(data)}); err != nil {
-					t.Fatal(err)
-				}
-				got, err = c.Receive(t.Context(), sandboxer.ExecRequest{Command: []string{"cat", name}, Stdout: &out})
-				if err != nil || got.ExitCode != 0 || !bytes.Equal(out.Bytes(), data) {
-					t.Errorf("receive %d bytes: %+v, %v, %d bytes", size, got, err, out.Len())
-				}
-			}
+			testStreams(t, s, c)
 			if far := c.RoundTrip() >= 2*test.delay; !far {
 				t.Errorf("the round trip is %v", c.RoundTrip())
 			}
-			got, err := c.Send(t.Context(), sandboxer.ExecRequest{Command: shell("exit 3"), Stdin: bytes.NewReader(noise(8 << 20))})
-			if err != nil || got.ExitCode != 3 {
-				t.Errorf("a command that reads nothing: %+v, %v", got, err)
+			var under bytes.Buffer
+			_, err := c.Send(t.Context(), sandboxer.ExecRequest{Command: shell("cat >/dev/null; tr '\\0' ' ' </proc/$PPID/cmdline"), Stdin: strings.NewReader("x"), Stdout: &under})
+			if lanes := strings.HasPrefix(under.String(), "perl"); err != nil || lanes != test.lanes {
+				t.Errorf("it runs under %q, %v", under.String(), err)
 			}
-			var out bytes.Buffer
-			got, err = c.Send(t.Context(), sandboxer.ExecRequest{Command: shell("head -c 3; exit 0"), Stdin: strings.NewReader("abc" + strings.Repeat("d", 8<<20)), Stdout: &out})
-			if err != nil || got.ExitCode != 0 || out.String() != "abc" {
-				t.Errorf("a command that reads little: %+v, %v, %q", got, err, out.String())
-			}
-			got, err = c.Receive(t.Context(), sandboxer.ExecRequest{Command: shell("echo x; exit 4"), Stdout: io.Discard})
-			if err != nil || got.ExitCode != 4 {
-				t.Errorf("a command that fails: %+v, %v", got, err)
-			}
-			failure := errors.New("the disk is full")
-			if _, err := c.Send(t.Context(), sandboxer.ExecRequest{Command: []string{"cat"}, Stdin: iotest.ErrReader(failure)}); !errors.Is(err, failure) {
-				t.Errorf("error is %v, want that of the reader", err)
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-			defer cancel()
-			_, err = c.Receive(ctx, sandboxer.ExecRequest{Command: shell("cat /dev/zero; : 7501"), Stdout: io.Discard})
-			if sandboxer.CodeOf(err) != sandboxer.DeadlineExceeded {
-				t.Errorf("error is %v, want DeadlineExceeded", err)
-			}
-			if left := strings.Join(s.Processes(), "\n"); strings.Contains(left, "7501") || strings.Contains(left, "cat ") {
-				t.Errorf("left after a cancelled stream:\n%s", left)
-			}
-			if left, err := os.ReadDir(s.Temp); err != nil || len(left) > 0 {
-				t.Errorf("left after streams: %v, %v", left, err)
+			if left := list(t, s.Temp); len(left) > 0 {
+				t.Errorf("left after streams: %q", left)
 			}
 		})
 	}
 }
 
-func TestTransferIsCutOff(t *testing.T) {
-	t.Parallel()
-	s := sshtest.Start(t)
-	p, c := behind(t, s, config())
-	usable(t, c)
-	for name, fault := range map[string]func(){"reset": func() { p.Reset() }, "restart": func() { s.Restart() }} {
-		r, w := io.Pipe()
-		done := make(chan error, 1)
-		go func() { done <- c.Upload(t.Context(), filepath.Join(s.Dir, "up"), r) }()
-		archive := tar.NewWriter(w)
-		if err := archive.WriteHeader(&tar.Header{Name: "half", Mode: 0o600, Size: 8 << 20}); err != nil {
-			t.Fatal(err)
+func testStreams(t *testing.T, s *sshtest.Server, c *sshx.Conn) {
+	for _, size := range []int{0, 1, 256<<10 + 1, 4 * 256 << 10, 9<<20 + 17} {
+		data := noise(size)
+		name := filepath.Join(s.Dir, "data")
+		want := fmt.Sprintf("%x  -\n", sha256.Sum256(data))
+		var out bytes.Buffer
+		got, err := c.Send(t.Context(), sandboxer.ExecRequest{Command: shell("tee '" + name + "' | sha256sum"), Stdin: bytes.NewReader(data), Stdout: &out})
+		if err != nil || got.ExitCode != 0 || out.String() != want {
+			t.Errorf("send %d bytes: %+v, %v, %q, want %q", size, got, err, out.String(), want)
 		}
-		if _, err := archive.Write(make([]byte, 1<<20)); err != nil {
-			t.Fatal(err)
+		out.Reset()
+		var errs bytes.Buffer
+		got, err = c.Receive(t.Context(), sandboxer.ExecRequest{Command: shell("echo x >&2; exec cat '" + name + "'"), Stdout: &out, Stderr: &errs})
+		if err != nil || got.ExitCode != 0 || !bytes.Equal(out.Bytes(), data) || errs.String() != "x\n" {
+			t.Errorf("receive %d bytes: %+v, %v, %d bytes, %q", size, got, err, out.Len(), errs.String())
 		}
-		// Until the host's tar runs nothing was begun, and the upload would rightly begin again on another connection.
-		s.WaitProcess("tar", 10*time.Second)
-		fault()
-		if err := within(t, 15*time.Second, done); sandboxer.CodeOf(err) != sandboxer.Unavailable {
-			t.Errorf("%s: error is %v, want Unavailable", name, err)
-		}
-		_ = w.Close()
-		s.WaitNoProcess("tar", 10*time.Second)
-		usable(t, c)
+	}
+	got, err := c.Send(t.Context(), sandboxer.ExecRequest{Command: shell("exit 3"), Stdin: bytes.NewReader(noise(8 << 20))})
+	if err != nil || got.ExitCode != 3 {
+		t.Errorf("a command that reads nothing: %+v, %v", got, err)
+	}
+	var out bytes.Buffer
+	got, err = c.Send(t.Context(), sandboxer.ExecRequest{Command: shell("head -c 3; exit 0"), Stdin: strings.NewReader("abc" + strings.Repeat("d", 8<<20)), Stdout: &out})
+	if err != nil || got.ExitCode != 0 || out.String() != "abc" {
+		t.Errorf("a command that reads little: %+v, %v, %q", got, err, out.String())
+	}
+	got, err = c.Receive(t.Context(), sandboxer.ExecRequest{Command: shell("echo x; exit 4"), Stdout: io.Discard})
+	if err != nil || got.ExitCode != 4 {
+		t.Errorf("a command that fails: %+v, %v", got, err)
+	}
+	failure := errors.New("the disk is full")
+	if _, err := c.Send(t.Context(), sandboxer.ExecRequest{Command: []string{"cat"}, Stdin: iotest.ErrReader(failure)}); !errors.Is(err, failure) {
+		t.Errorf("error is %v, want that of the reader", err)
+	}
+	if _, err := c.Receive(t.Context(), sandboxer.ExecRequest{Command: []string{"cat", "/dev/zero"}, Stdout: brokenWriter{failure}}); !errors.Is(err, failure) {
+		t.Errorf("error is %v, want that of the writer", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	_, err = c.Receive(ctx, sandboxer.ExecRequest{Command: shell("cat /dev/zero; : 7501"), Stdout: io.Discard})
+	if sandboxer.CodeOf(err) != sandboxer.DeadlineExceeded {
+		t.Errorf("error is %v, want DeadlineExceeded", err)
+	}
+	r, w := io.Pipe()
+	defer func() { _ = w.Close() }()
+	ctx, cancel = context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	_, err = c.Send(ctx, sandboxer.ExecRequest{Command: shell("cat; : 7502"), Stdin: r})
+	if sandboxer.CodeOf(err) != sandboxer.DeadlineExceeded {
+		t.Errorf("error is %v, want DeadlineExceeded", err)
+	}
+	if left := strings.Join(s.Processes(), "\n"); strings.Contains(left, "750") || strings.Contains(left, "cat ") {
+		t.Errorf("left after a cancelled stream:\n%s", left)
 	}
 }
 

@@ -29,6 +29,27 @@ func write(t *testing.T, dir, name, text string) string {
 	return name
 }
 
+func read(t *testing.T, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Error(err)
+	}
+	return data
+}
+
+func list(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
 func knownLine(s *sshtest.Server, key string) string {
 	host, port, _ := net.SplitHostPort(s.Address)
 	return "[" + host + "]:" + port + " " + key + "\n"
