@@ -106,6 +106,14 @@ type SnapshotTransferer interface {
 	ImportSnapshot(ctx context.Context, to SnapshotTarget, r io.Reader) (Snapshot, error)
 }
 
+// SnapshotMover is for a SnapshotTransferer whose hosts can send a snapshot to each other. It is no capability of its own: a
+// Manager asks it first, and relays the bytes itself where the answer is a refusal with the code Unsupported.
+type SnapshotMover interface {
+	// MoveSnapshot stores from's bytes as to.Snapshot.ID on to.Host, under the rules of ImportSnapshot. Unsupported says that
+	// these two hosts cannot, and that nothing of the try is left.
+	MoveSnapshot(ctx context.Context, from, to SnapshotTarget) (Snapshot, error)
+}
+
 // Executor runs commands in a sandbox. Exec, copies and Dial see one world: the same file system and network; relative
 // paths and an empty Dir mean the workspace.
 type Executor interface {

@@ -11,7 +11,9 @@
 // error that an unknown one gives.
 //
 // Host.Options: jump ("user@host:port", several with commas), docker_host (the engine's socket, where it is not the login's
-// own), engine ("docker" or "podman"). Names, ports, users and jump hosts of ~/.ssh/config are honoured.
+// own), engine ("docker" or "podman"), peer ("user@host:port", how other hosts reach it: those whose login may enter it by ssh
+// without being asked, and know its host key, send it snapshots themselves; other snapshots pass through us). Names, ports,
+// users and jump hosts of ~/.ssh/config are honoured.
 //
 // # Inputs
 //

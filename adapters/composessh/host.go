@@ -29,6 +29,7 @@ type hostOptions struct {
 	Jump       string // sshx reads it
 	DockerHost string // of the engine, as unix:///run/user/1000/docker.sock; Defaults to what the login says
 	Engine     string // "docker" or "podman"; Defaults to the first that answers
+	Peer       string // how other hosts reach it, as "user@host:port"; Defaults to not at all
 }
 
 // probe is what a host has.
@@ -51,6 +52,11 @@ func (e *extension) host(ctx context.Context, h sandboxer.Host, secret sandboxer
 	}
 	if opts.Engine != "" && opts.Engine != "docker" && opts.Engine != "podman" {
 		return nil, sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("options of host %s: engine is %q; use docker or podman", h.ID, opts.Engine))
+	}
+	if opts.Peer != "" {
+		if _, err := parsePeer(opts.Peer); err != nil {
+			return nil, sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("options of host %s: peer %w", h.ID, err))
+		}
 	}
 	conn, err := e.pool.Host(ctx, h, secret)
 	if err != nil {

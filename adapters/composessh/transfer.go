@@ -3,11 +3,9 @@ package composessh
 import (
 	"archive/tar"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"strings"
 	"time"
 
@@ -44,7 +42,7 @@ func (e *extension) ExportSnapshot(ctx context.Context, from sandboxer.SnapshotT
 }
 
 const importScript = `
-new=$ROOT/.snapshots/.tmp.$1.$2
+new=$1
 mkdir -p "$new" && tar -C "$new" -xf - --no-same-owner || { rm -rf "$new"; exit 1; }
 sync "$new"/* 2>/dev/null || sync
 wc -c <"$new/data"
@@ -53,27 +51,21 @@ wc -c <"$new/data"
 // ImportSnapshot stores what ExportSnapshot wrote. The digest in to.Snapshot is verified on the host before the snapshot is
 // visible; without one, the content's own becomes the snapshot's.
 func (e *extension) ImportSnapshot(ctx context.Context, to sandboxer.SnapshotTarget, r io.Reader) (sandboxer.Snapshot, error) {
-	s := to.Snapshot
-	s.State, s.Host = nil, to.Host.ID // not of where it came from
-	h, err := e.hostOfSnapshot(ctx, to.Host, to.Secret, s)
+	s, h, err := e.arriving(ctx, to)
 	if err != nil {
 		return sandboxer.Snapshot{}, err
 	}
-	if s.Kind != "" && s.Kind != kindWorkspace {
-		return sandboxer.Snapshot{}, sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("snapshot %s is one of %s; this extension keeps a %s only", s.ID, s.Kind, kindWorkspace))
-	}
-	got, err := e.receive(ctx, h, s, r)
+	got, err := e.admitting(ctx, h, s, func(dir string) (string, error) { return h.receive(ctx, dir, r) })
 	if err != nil {
 		return sandboxer.Snapshot{}, fmt.Errorf("importing snapshot %s to host %s: %w", s.ID, h.conn, err)
 	}
 	return got, nil
 }
 
-func (e *extension) receive(ctx context.Context, h *host, s sandboxer.Snapshot, r io.Reader) (sandboxer.Snapshot, error) {
+// receive stores a stream of ExportSnapshot in a new directory, and returns the size of its data.
+func (h *host) receive(ctx context.Context, dir string, r io.Reader) (string, error) {
 	in := archive.NewReader(ctx, r)
 	defer func() { _ = in.Close() }() // ends its goroutine
-	random := strings.ToLower(rand.Text())
-	dir := path.Join(h.root, ".snapshots", ".tmp."+s.ID+"."+random)
 	pr, pw := io.Pipe()
 	checked := make(chan error, 1)
 	go func() {
@@ -82,7 +74,7 @@ func (e *extension) receive(ctx context.Context, h *host, s sandboxer.Snapshot, 
 		_ = pw.CloseWithError(err) // nil: the end
 	}()
 	out, errs := &lines{ctx: ctx, stage: "import"}, &lines{ctx: context.WithoutCancel(ctx)}
-	req := h.script(importScript, s.ID, random)
+	req := h.script(importScript, dir)
 	req.Stdin, req.Stdout, req.Stderr = pr, out, errs
 	res, err := h.conn.Send(ctx, req)
 	_ = pr.CloseWithError(io.ErrClosedPipe) // whoever still writes need not
@@ -93,16 +85,7 @@ func (e *extension) receive(ctx context.Context, h *host, s sandboxer.Snapshot, 
 	case bad != nil && !errors.Is(bad, io.ErrClosedPipe):
 		err = bad
 	}
-	if err == nil {
-		s, err = e.admit(ctx, h, dir, s, out.text())
-	}
-	if err != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
-		defer cancel()
-		_, rerr := h.run(ctx, "removing what came of it", `rm -rf "$1"; rmdir "$ROOT/.snapshots" "$ROOT" 2>/dev/null; :`, dir)
-		return s, errors.Join(err, rerr)
-	}
-	return s, nil
+	return out.text(), err
 }
 
 // admit verifies what has arrived and makes it visible.

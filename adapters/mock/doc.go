@@ -16,6 +16,6 @@
 // hand it to a Manager, return it from the New of a [sandboxer.Adapter].
 package mock
 
-//go:generate go tool -modfile=../../tools/go.mod mockgen -typed -write_command_comment=false -write_package_comment=false -package mock -destination extension.go github.com/sand-boxer/sandboxer Extension,Finder,Lister,Executor,FileTransferer,Dialer,Exposer,Snapshotter,SnapshotTransferer,Meterer,SnapshotPricer,Inspector,Extender,Pauser,Preflighter,Syncer
+//go:generate go tool -modfile=../../tools/go.mod mockgen -typed -write_command_comment=false -write_package_comment=false -package mock -destination extension.go github.com/sand-boxer/sandboxer Extension,Finder,Lister,Executor,FileTransferer,Dialer,Exposer,Snapshotter,SnapshotTransferer,SnapshotMover,Meterer,SnapshotPricer,Inspector,Extender,Pauser,Preflighter,Syncer
 //go:generate go tool -modfile=../../tools/go.mod mockgen -typed -write_command_comment=false -write_package_comment=false -package mock -destination secrets.go github.com/sand-boxer/sandboxer SecretSource
 //go:generate go tool -modfile=../../tools/go.mod mockgen -typed -write_command_comment=false -write_package_comment=false -package mock -destination store.go github.com/sand-boxer/sandboxer/manager/store Store
