@@ -199,7 +199,8 @@ func execBreakages() []breakage {
 			if to != nil {
 				r.Stdout = writerFunc(func(p []byte) (int, error) {
 					late := bytes.Clone(p)
-					go func() { _, _ = to.Write(late) }()
+					time.AfterFunc(500*time.Millisecond, func() { _, _ = to.Write(late) })
+					<-time.After(5 * time.Millisecond) // or there would be very many
 					return len(p), nil
 				})
 			}
