@@ -42,6 +42,8 @@ type Store struct {
 	db   *bolt.DB
 	file *os.File // db's
 
+	filled int64 // blocks are allocated up to there; the committing goroutine's
+
 	queue   queue
 	stopped chan struct{}
 	state   state // the committing goroutine's

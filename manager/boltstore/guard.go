@@ -86,6 +86,7 @@ func (s *Store) update(f func(tx *bolt.Tx) (bool, error)) (err error) {
 		}
 		return nil
 	}
+	s.ahead(tx)
 	if err := tx.Commit(); err != nil {
 		return s.notCommitted(id, err)
 	}
