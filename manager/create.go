@@ -116,9 +116,7 @@ func (m *Manager) join(ctx context.Context, id sandboxer.ID, q asked, minted boo
 	fctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	f = &flight{asked: q, waiters: 1, cancel: cancel, decided: make(chan struct{}), done: make(chan struct{})}
 	m.flights[id] = f
-	m.work.Add(1)
-	go func() {
-		defer m.work.Done()
+	m.hand(func() {
 		f.sb, f.err = m.create(fctx, f, id, minted)
 		m.mu.Lock()
 		delete(m.flights, id)
@@ -128,7 +126,7 @@ func (m *Manager) join(ctx context.Context, id sandboxer.ID, q asked, minted boo
 		m.mu.Unlock()
 		cancel(nil)
 		close(f.done)
-	}()
+	})
 	return f, false, nil, nil
 }
 

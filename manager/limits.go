@@ -42,10 +42,10 @@ func within(ctx context.Context, what string, most time.Duration, field string, 
 	if by, ok := ctx.Deadline(); most <= 0 || (ok && time.Until(by) < most) {
 		return f(ctx)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, most, errLimit)
+	ctx, cancel := withTimeoutCause(ctx, most, errLimit)
 	defer cancel()
 	err := f(ctx)
-	if err == nil || !errors.Is(context.Cause(ctx), errLimit) {
+	if err == nil || ctx.Err() == nil || !errors.Is(context.Cause(ctx), errLimit) {
 		return err
 	}
 	late := fmt.Errorf("%s had no answer within %v; raise Config.%s if it needs longer: %w", what, most, field, err)

@@ -26,6 +26,7 @@ type Manager struct {
 	mu       sync.Mutex
 	closed   bool
 	flights  map[sandboxer.ID]*flight
+	crew     chan func() // see hand
 	locks    map[string]*lock
 	uses     map[sandboxer.ID]map[*context.CancelCauseFunc]struct{}
 	forwards map[sandboxer.ID]map[int]*forward
@@ -77,7 +78,7 @@ func open(ctx context.Context, cfg Config) (*Manager, error) {
 	m := &Manager{
 		cfg: cfg, owner: ownerLabel(cfg.Owner, info.ID), durable: info.Durable,
 		extensions: map[string]*extension{}, hosts: map[string]sandboxer.Host{},
-		flights: map[sandboxer.ID]*flight{}, locks: map[string]*lock{},
+		flights: map[sandboxer.ID]*flight{}, crew: make(chan func()), locks: map[string]*lock{},
 		uses:     map[sandboxer.ID]map[*context.CancelCauseFunc]struct{}{},
 		forwards: map[sandboxer.ID]map[int]*forward{}, inUse: map[string]int{},
 		looks: map[look]bool{}, doomed: map[string]doom{},

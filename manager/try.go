@@ -243,7 +243,7 @@ func (t *try) settle(ctx context.Context, begun time.Time, cause error) (found s
 
 func (t *try) waitReady(ctx context.Context) (reach sandboxer.Reachability, err error) {
 	most := t.c.m.readyTimeout(&t.a.Recipe.Profile)
-	ctx, cancel := context.WithTimeoutCause(ctx, most, errNotReady)
+	ctx, cancel := withTimeoutCause(ctx, most, errNotReady)
 	defer cancel()
 	target := t.c.m.target(t.c.r, t.a, t.host, t.keys)
 	err = t.c.m.call(ctx, callOf(sandboxer.OpWaitReady, t.c.r, t.a), func(ctx context.Context) (err error) {
