@@ -162,8 +162,8 @@ type hit struct {
 // call goes around every call of an extension: journal, dead contexts, faults.
 func (e *extension) call(ctx context.Context, c sandboxer.Call, effect func(hit) error) (err error) {
 	c.Extension = e.id
-	entry := e.b.journal.begin(c)
-	defer func() { e.b.journal.end(entry, err) }()
+	n := e.b.journal.begin(c)
+	defer func() { e.b.journal.end(n, err) }()
 	if ctx.Err() != nil && !e.b.broken(IgnoresContext) {
 		return sandboxer.Refused(sandboxer.CodeOf(ended(ctx)), context.Cause(ctx))
 	}

@@ -23,8 +23,8 @@ const journalSize = 4096
 type journal struct {
 	counts sync.Map // sandboxer.Op → *atomic.Int64
 	mu     sync.Mutex
-	ring   []*Call
-	next   int
+	ring   []Call
+	begun  int64 // calls so far; the n-th is in ring[n%journalSize] until its place is needed
 }
 
 // Calls returns the latest 4096 calls, oldest first.
@@ -33,8 +33,8 @@ func (b *Backend) Calls() []Call {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	out := make([]Call, 0, len(j.ring))
-	for i := range j.ring {
-		out = append(out, *j.ring[(j.next+i)%len(j.ring)])
+	for n := max(0, j.begun-journalSize); n < j.begun; n++ {
+		out = append(out, j.ring[n%journalSize])
 	}
 	return out
 }
@@ -47,29 +47,34 @@ func (b *Backend) Count(op sandboxer.Op) int {
 	return 0
 }
 
-func (j *journal) begin(c sandboxer.Call) *Call {
-	n, ok := j.counts.Load(c.Op)
+// begin writes a call down, and returns its number.
+func (j *journal) begin(c sandboxer.Call) int64 {
+	count, ok := j.counts.Load(c.Op)
 	if !ok {
-		n, _ = j.counts.LoadOrStore(c.Op, new(atomic.Int64))
+		count, _ = j.counts.LoadOrStore(c.Op, new(atomic.Int64))
 	}
-	n.(*atomic.Int64).Add(1)
-	entry := &Call{Call: c, At: time.Now()}
+	count.(*atomic.Int64).Add(1)
+	entry := Call{Call: c, At: time.Now()}
 	if c.ID != "" {
 		entry.Name = sandboxer.HandleRef{ID: c.ID, Attempt: c.Attempt}.Name()
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.ring) < journalSize {
+	n := j.begun
+	j.begun++
+	if n < journalSize {
 		j.ring = append(j.ring, entry)
-		return entry
+	} else {
+		j.ring[n%journalSize] = entry
 	}
-	j.ring[j.next] = entry
-	j.next = (j.next + 1) % journalSize
-	return entry
+	return n
 }
 
-func (j *journal) end(entry *Call, err error) {
+func (j *journal) end(n int64, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	entry.Err, entry.Ended = seen(err), true
+	if j.begun-n <= journalSize {
+		entry := &j.ring[n%journalSize]
+		entry.Err, entry.Ended = seen(err), true
+	}
 }
