@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/internal/beside"
 	"github.com/sand-boxer/sandboxer/adapters/internal/sshtest"
 	"github.com/sand-boxer/sandboxer/adapters/internal/sshx"
 )
@@ -64,43 +65,6 @@ func (p *peer) run(b *testing.B, remote string) {
 
 func plain() sshx.Config { return sshx.Config{SSHConfig: "none", Agent: "none"} }
 
-// compare runs ours and theirs alternately, so that what else the machine does hits both, and reports the medians, how ours
-// stands to theirs, and between what that was in four of five rounds. target is what the quotient may be at most, or with a
-// negative sign at least. benchmarks/ssh/run.sh makes a table of it.
-func compare(b *testing.B, rounds int, unit string, target float64, ours, theirs func() float64) {
-	b.Helper()
-	var mine, other, quotients []float64
-	for range rounds {
-		us, them := ours(), theirs()
-		if b.Failed() {
-			return
-		}
-		mine, other, quotients = append(mine, us), append(other, them), append(quotients, us/them)
-	}
-	for _, s := range [][]float64{mine, other, quotients} {
-		slices.Sort(s)
-	}
-	us, them := mine[rounds/2], other[rounds/2]
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(us, unit+"-ours")
-	b.ReportMetric(them, unit+"-peer")
-	b.ReportMetric(us/them, "ratio")
-	b.ReportMetric(quotients[rounds/10], "ratio-low")
-	b.ReportMetric(quotients[rounds-1-rounds/10], "ratio-high")
-	b.ReportMetric(target, "target")
-}
-
-// timed is how many milliseconds f takes.
-func timed(b *testing.B, f func() error) func() float64 {
-	return func() float64 {
-		begin := time.Now()
-		if err := f(); err != nil {
-			b.Fatal(err)
-		}
-		return float64(time.Since(begin)) / float64(time.Millisecond)
-	}
-}
-
 // rate is how often f ends in a second when callers call it at the same time.
 func rate(b *testing.B, callers int, f func() error) func() float64 {
 	return func() float64 {
@@ -148,27 +112,31 @@ func BenchmarkPeersExec(b *testing.B) {
 	if err := execOne(); err != nil {
 		b.Fatal(err)
 	}
-	b.Run("Exec, p50: ssh, ControlMaster", func(b *testing.B) { compare(b, 300, "ms", 0.4, timed(b, execOne), timed(b, theirs(master))) })
-	b.Run("Small, p50: ssh, ControlMaster", func(b *testing.B) { compare(b, 300, "ms", 0.4, timed(b, small), timed(b, theirs(master))) })
+	b.Run("Exec, p50: ssh, ControlMaster", func(b *testing.B) {
+		beside.Compare(b, 300, "ms", 0.4, beside.Timed(b, execOne), beside.Timed(b, theirs(master)))
+	})
+	b.Run("Small, p50: ssh, ControlMaster", func(b *testing.B) {
+		beside.Compare(b, 300, "ms", 0.4, beside.Timed(b, small), beside.Timed(b, theirs(master)))
+	})
 	// More than MaxSessions at a time is refused to OpenSSH's client, so it gets eight callers, which is its best.
 	b.Run("Exec, 64 callers: ssh, ControlMaster, 8 at a time", func(b *testing.B) {
-		compare(b, 5, "1/s", -3.5, rate(b, 64, execOne), rate(b, 8, theirs(master)))
+		beside.Compare(b, 5, "1/s", -3.5, rate(b, 64, execOne), rate(b, 8, theirs(master)))
 	})
 	b.Run("Small, 64 callers: ssh, ControlMaster, 8 at a time", func(b *testing.B) {
-		compare(b, 5, "1/s", -3.5, rate(b, 64, small), rate(b, 8, theirs(master)))
+		beside.Compare(b, 5, "1/s", -3.5, rate(b, 64, small), rate(b, 8, theirs(master)))
 	})
 	b.Run("connect and Exec: ssh", func(b *testing.B) {
 		var p *sshx.Pool
-		compare(b, 15, "ms", 0.4, func() float64 {
+		beside.Compare(b, 15, "ms", 0.4, func() float64 {
 			p = sshx.NewPool(plain())
 			defer func() { _ = p.Close() }()
-			return timed(b, func() error {
+			return beside.Timed(b, func() error {
 				c, err := p.Host(b.Context(), s.Host(), s.Secret)
 				if err == nil {
 					_, err = c.Exec(b.Context(), sandboxer.ExecRequest{Command: []string{"true"}})
 				}
 				return err
 			})()
-		}, timed(b, theirs(cold)))
+		}, beside.Timed(b, theirs(cold)))
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/internal/beside"
 	"github.com/sand-boxer/sandboxer/adapters/internal/sshtest"
 	"github.com/sand-boxer/sandboxer/adapters/internal/sshx"
 	"github.com/sand-boxer/sandboxer/internal/archive"
@@ -139,7 +140,7 @@ func BenchmarkPeersTree(b *testing.B) {
 	}
 	ours := in(b, base, func(b *testing.B, dir string) { upload(b, c, from, dir) })
 	b.Run("upload of many files: tar, ssh, tar", func(b *testing.B) {
-		compare(b, 7, "ms", 1/1.4, ours, in(b, base, func(b *testing.B, dir string) {
+		beside.Compare(b, 7, "ms", 1/1.4, ours, in(b, base, func(b *testing.B, dir string) {
 			pipeline(b, exec.Command("tar", "-C", from, "-cf", "-", "."), theirs.command("tar -C '"+dir+"' -xpf -"))
 		}))
 	})
@@ -147,17 +148,17 @@ func BenchmarkPeersTree(b *testing.B) {
 		if _, err := exec.LookPath("rsync"); err != nil {
 			b.Skip("there is no rsync to compare with")
 		}
-		compare(b, 5, "ms", 1/2.0, ours, in(b, base, func(b *testing.B, dir string) {
+		beside.Compare(b, 5, "ms", 1/2.0, ours, in(b, base, func(b *testing.B, dir string) {
 			pipeline(b, exec.Command("rsync", "-a", "-e", "ssh "+strings.Join(theirs.args, " "), from+"/", s.User+"@127.0.0.1:"+dir+"/"))
 		}))
 	})
 	b.Run("download of many files, extracted: tar, ssh, tar", func(b *testing.B) {
-		compare(b, 7, "ms", 1/1.3, in(b, base, func(b *testing.B, dir string) { download(b, c, from, dir) }), in(b, base, func(b *testing.B, dir string) {
+		beside.Compare(b, 7, "ms", 1/1.3, in(b, base, func(b *testing.B, dir string) { download(b, c, from, dir) }), in(b, base, func(b *testing.B, dir string) {
 			pipeline(b, theirs.command("tar -C '"+from+"' -cf - ."), exec.Command("tar", "-C", dir, "-xpf", "-"))
 		}))
 	})
 	b.Run("download of many files, as a file: tar, ssh", func(b *testing.B) {
-		compare(b, 7, "ms", 1/1.3, in(b, base, func(b *testing.B, dir string) {
+		beside.Compare(b, 7, "ms", 1/1.3, in(b, base, func(b *testing.B, dir string) {
 			f, err := os.Create(filepath.Join(dir, "snapshot"))
 			if err == nil {
 				err = c.Download(b.Context(), from, f)
@@ -221,14 +222,14 @@ func BenchmarkPeersBulk(b *testing.B) {
 				}
 			}
 			b.Run(fmt.Sprintf("upload of %d MiB, round trip %v: ssh%s", size, 2*delay, how), func(b *testing.B) {
-				compare(b, rounds, "ms", up, timed(b, exchange(true)), timed(b, func() error {
+				beside.Compare(b, rounds, "ms", up, beside.Timed(b, exchange(true)), beside.Timed(b, func() error {
 					cmd := theirs.command("cat >/dev/null")
 					cmd.Stdin = bytes.NewReader(data)
 					return cmd.Run()
 				}))
 			})
 			b.Run(fmt.Sprintf("download of %d MiB, round trip %v: ssh%s", size, 2*delay, how), func(b *testing.B) {
-				compare(b, rounds, "ms", down, timed(b, exchange(false)), timed(b, func() error {
+				beside.Compare(b, rounds, "ms", down, beside.Timed(b, exchange(false)), beside.Timed(b, func() error {
 					cmd := theirs.command("cat " + file)
 					cmd.Stdout = &counter{}
 					return cmd.Run()

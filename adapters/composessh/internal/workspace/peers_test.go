@@ -1,6 +1,7 @@
 package workspace_test
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -10,9 +11,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sand-boxer/sandboxer/adapters/composessh/internal/workspace"
+	"github.com/sand-boxer/sandboxer/adapters/internal/beside"
 	"github.com/sand-boxer/sandboxer/adapters/internal/sshtest"
 )
 
@@ -102,90 +103,53 @@ func touch(b *testing.B, src string, round int) {
 	}
 }
 
-func median(ds []time.Duration) time.Duration {
-	slices.Sort(ds)
-	return ds[len(ds)/2]
-}
-
-// BenchmarkPeers compares with rsync and tar in one run, alternating, so that what else the machine does hits all of them.
-func BenchmarkPeers(b *testing.B) {
-	type sample struct{ ours, rsync, tar, kept []time.Duration }
-	run := func(b *testing.B, cmd *exec.Cmd) time.Duration {
-		b.Helper()
-		begin := time.Now()
+// BenchmarkPeersPush compares with rsync over a ControlMaster and with tar, as a push and as what refreshes it.
+func BenchmarkPeersPush(b *testing.B) {
+	s := sshtest.Start(b)
+	c, p := connect(b, s), newPeers(b, s)
+	src, place := tree(b)
+	root := openRoot(b, src)
+	into := func(dir string, f func(dst string) error) func() float64 {
+		dst := filepath.Join(place, dir)
+		return func() float64 {
+			remove(b, dst)
+			return beside.Timed(b, func() error { return f(dst) })()
+		}
+	}
+	push := func(dst string) error {
+		_, err := workspace.Push(b.Context(), c, dst, root, workspace.PushOptions{})
+		return err
+	}
+	run := func(cmd *exec.Cmd) error {
 		if out, err := cmd.CombinedOutput(); err != nil {
-			b.Fatalf("%v: %v: %s", cmd.Args[0], err, out)
+			return fmt.Errorf("%v: %w: %s", cmd.Args[0], err, out)
 		}
-		return time.Since(begin)
+		return nil
 	}
-	report := func(b *testing.B, s *sample) {
-		b.Helper()
-		ours, rsync := median(s.ours), median(s.rsync)
-		b.ReportMetric(0, "ns/op")
-		b.ReportMetric(float64(ours.Microseconds())/1000, "ms-ours")
-		b.ReportMetric(float64(rsync.Microseconds())/1000, "ms-rsync")
-		b.ReportMetric(float64(ours)/float64(rsync), "x-rsync")
-		if len(s.tar) > 0 {
-			b.ReportMetric(float64(median(s.tar).Microseconds())/1000, "ms-tar")
-			b.ReportMetric(float64(ours)/float64(median(s.tar)), "x-tar")
-			b.ReportMetric(float64(median(s.kept).Microseconds())/1000, "ms-tar-kept")
-			b.ReportMetric(float64(ours)/float64(median(s.kept)), "x-tar-kept")
-		}
+	fresh := into("ours", push)
+	fresh()
+	for name, peer := range map[string]struct {
+		target float64
+		run    func(dst string) error
+	}{
+		"rsync, ControlMaster":         {1 / 2.0, func(dst string) error { return run(p.rsync(src, dst)) }},
+		"tar, ssh, tar":                {1 / 1.4, func(dst string) error { return run(p.tar(src, dst, false)) }},
+		"tar, ssh, tar, ControlMaster": {1 / 1.4, func(dst string) error { return run(p.tar(src, dst, true)) }},
+	} {
+		b.Run("fresh push of many files: "+name, func(b *testing.B) { beside.Compare(b, 7, "ms", peer.target, fresh, into("theirs", peer.run)) })
 	}
-	b.Run("fresh", func(b *testing.B) {
-		s := sshtest.Start(b)
-		c, p := connect(b, s), newPeers(b, s)
-		src, place := tree(b)
-		root := openRoot(b, src)
-		push := func(dst string) time.Duration {
-			begin := time.Now()
-			if _, err := workspace.Push(b.Context(), c, dst, root, workspace.PushOptions{}); err != nil {
-				b.Fatal(err)
-			}
-			return time.Since(begin)
-		}
-		clean := func() {
-			for _, d := range []string{"ours", "rsync", "tar", "kept"} {
-				remove(b, filepath.Join(place, d))
-			}
-		}
-		push(filepath.Join(place, "ours"))
-		run(b, p.tar(src, filepath.Join(place, "tar"), true))
-		var got sample
-		for b.Loop() {
-			clean()
-			got.ours = append(got.ours, push(filepath.Join(place, "ours")))
-			got.tar = append(got.tar, run(b, p.tar(src, filepath.Join(place, "tar"), false)))
-			got.kept = append(got.kept, run(b, p.tar(src, filepath.Join(place, "kept"), true)))
-			got.rsync = append(got.rsync, run(b, p.rsync(src, filepath.Join(place, "rsync"))))
-		}
-		report(b, &got)
+	ours, theirs := filepath.Join(place, "ours"), filepath.Join(place, "theirs")
+	if err := errors.Join(push(ours), run(p.rsync(src, theirs))); err != nil {
+		b.Fatal(err)
+	}
+	again, rsync := beside.Timed(b, func() error { return push(ours) }), beside.Timed(b, func() error { return run(p.rsync(src, theirs)) })
+	b.Run("refresh of what did not change: rsync, ControlMaster", func(b *testing.B) { beside.Compare(b, 9, "ms", 0.6, again, rsync) })
+	b.Run("refresh of 1 percent of the files: rsync, ControlMaster", func(b *testing.B) {
+		round := 0
+		beside.Compare(b, 9, "ms", 0.6, func() float64 {
+			touch(b, src, round)
+			round++
+			return again()
+		}, rsync)
 	})
-	for _, changed := range []bool{false, true} {
-		name := map[bool]string{false: "unchanged", true: "one-percent"}[changed]
-		b.Run(name, func(b *testing.B) {
-			s := sshtest.Start(b)
-			c, p := connect(b, s), newPeers(b, s)
-			src, place := tree(b)
-			root := openRoot(b, src)
-			push := func() time.Duration {
-				begin := time.Now()
-				if _, err := workspace.Push(b.Context(), c, filepath.Join(place, "ours"), root, workspace.PushOptions{}); err != nil {
-					b.Fatal(err)
-				}
-				return time.Since(begin)
-			}
-			push()
-			run(b, p.rsync(src, filepath.Join(place, "rsync")))
-			var got sample
-			for round := 0; b.Loop(); round++ {
-				if changed {
-					touch(b, src, round)
-				}
-				got.ours = append(got.ours, push())
-				got.rsync = append(got.rsync, run(b, p.rsync(src, filepath.Join(place, "rsync"))))
-			}
-			report(b, &got)
-		})
-	}
 }
