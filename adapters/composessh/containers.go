@@ -32,7 +32,9 @@ type container struct {
 		IPAddress         string
 		GlobalIPv6Address string
 	} `json:"networks"`
-	User string `json:"user"`
+	User  string       `json:"user"`
+	Check *healthcheck `json:"check"`
+	Shell []string     `json:"shell"` // of its image, for checks
 }
 
 type publication struct{ HostIP, HostPort string }

@@ -39,6 +39,9 @@
 // and the line. policy chooses: "strict" (the default), "build-allowed" (images may be built from the workspace), "trusted"
 // (whatever Compose can do, root on the host included; only for files that the operator wrote).
 //
+// A stack is ready when each service runs and each health check has passed. An engine makes the first check when an interval
+// has passed; the same command is run in the container sooner, unless it holds a secret of secret_env.
+//
 // A stack that mounts single paths of the repository has a read-only workspace, because whoever can write there could put a
 // link in the place of what the engine mounts; mount the whole repository (".") where the workspace is to be written.
 //

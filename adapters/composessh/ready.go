@@ -20,7 +20,7 @@ const (
 	pollLast  = 250 * time.Millisecond
 )
 
-// WaitReady waits until every service runs and every health check passes. A service that has ended, or turned unhealthy, is
+// WaitReady waits until every service runs and every health check passes, the engine's or the same made sooner. A service that has ended, or turned unhealthy, is
 // an error at once, with the last lines of its log; one that its restart policy starts again is waited for.
 func (e *extension) WaitReady(ctx context.Context, t sandboxer.Target) (sandboxer.Reachability, error) {
 	return e.waitReady(ctx, t, false)
@@ -33,10 +33,14 @@ func (e *extension) waitReady(ctx context.Context, t sandboxer.Target, held bool
 		return sandboxer.Reachability{}, err
 	}
 	owner := t.Labels[sandboxer.LabelOwner]
+	own := &checks{b: b, t: t, next: map[string]time.Time{}, wait: map[string]time.Duration{}}
 	wait := pollFirst
 	for {
 		all, err := b.containers(ctx, b.name, owner)
 		if err != nil {
+			return sandboxer.Reachability{}, err
+		}
+		if err := own.make(ctx, all); err != nil {
 			return sandboxer.Reachability{}, err
 		}
 		pending, failed, why := b.judge(all, held)
