@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -22,7 +23,8 @@ type Host struct {
 // Kind is how a host differs from one whose login is root and whose Compose is a plugin of docker.
 type Kind struct {
 	Login      Login
-	Standalone bool // Compose is the program docker-compose on the PATH, and no plugin
+	Standalone bool              // Compose is the program docker-compose on the PATH, and no plugin
+	Programs   map[string]string // scripts that come first on the PATH of a login that is root, where Compose is no plugin
 }
 
 // Login says who logs in.
@@ -60,19 +62,38 @@ func StartKind(tb testing.TB, n int, kind Kind, lines ...string) *Host {
 			place.Login.Group = h.group()
 		}
 	}
-	if kind.Standalone {
-		place.Env = append(place.Env, "PATH="+filepath.Join(h.dir, "compose")+":/usr/local/bin:/usr/bin:/bin")
+	plugin := !kind.Standalone && kind.Programs == nil
+	if !plugin {
+		path := "/usr/local/bin:/usr/bin:/bin"
+		if kind.Standalone {
+			path = filepath.Join(h.dir, "compose") + ":" + path
+		}
+		place.Env = append(place.Env, "PATH="+h.programs(kind.Programs)+path)
 		for _, dir := range []string{"/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec"} {
 			place.Hide = append(place.Hide, dir+"/docker/cli-plugins")
 		}
 	}
 	h.Server = sshtest.StartIn(tb, place, lines...)
-	if h.Home = h.Server.Home; !kind.Standalone {
+	if h.Home = h.Server.Home; plugin {
 		h.prepare(h.Home)
 	}
 	h.Server.Give(h.Home)
 	h.Server.Address = h.relay()
 	return h
+}
+
+// programs writes scripts into a directory, and returns it as the beginning of a PATH.
+func (h *Host) programs(scripts map[string]string) string {
+	if len(scripts) == 0 {
+		return ""
+	}
+	dir := h.tb.TempDir()
+	for name, text := range scripts {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil { //nolint:gosec // it is run
+			h.tb.Fatal(err)
+		}
+	}
+	return dir + ":"
 }
 
 // Host describes the host to an adapter. Its credential is [Host.Secret]'s; its Options are empty.
