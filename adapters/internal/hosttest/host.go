@@ -30,6 +30,7 @@ type Kind struct {
 // Login says who logs in.
 type Login int
 
+// Who there is.
 const (
 	Root   Login = iota // who runs the test
 	Member              // a user who may use the engine's socket because of a group
