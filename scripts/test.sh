@@ -8,6 +8,7 @@ set -euo pipefail
 
 STATE=$(mktemp -d "${TMPDIR:-/tmp}/sandboxer-test.XXXXXX")
 LEFT=$(mktemp -d "${TMPDIR:-/tmp}/sbx.XXXXXX") # temporary files of tests; a short name, for sockets have little room
+chmod 711 "$LEFT" # logins of tests that are not root have their home directories below
 TESTS= # process id, and group, of the running go test
 WATCH= # process id of what looks at process listings
 UP=()

@@ -67,7 +67,7 @@ func adapter(config string) sandboxer.Adapter {
 }
 
 func TestConformance(t *testing.T) {
-	host := hosttest.Start(t, 1)
+	host := hosttest.StartKind(t, 1, hosttest.Kind{Login: hosttest.Member})
 	repo := repository(t, threeServices)
 	root := "conformance"
 	t.Cleanup(func() { host.Remove("sandboxer-") })

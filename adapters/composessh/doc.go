@@ -4,16 +4,18 @@
 //
 // # Hosts
 //
-// A host needs an SSH server, Docker Engine (or podman) with Compose v2 or newer (the plugin, or docker-compose, or
-// podman-compose), a POSIX login shell, GNU tar and find, coreutils, util-linux (flock), grep and awk; git for repositories
-// that are cloned, and zstd for snapshots that are compressed. What is missing is said before anything is created. The user
-// must be allowed to use the engine, and needs no other right. Keys of hosts are always verified: see Host.HostKeys and the
-// error that an unknown one gives.
+// A host needs an SSH server, Docker Engine with Compose v2 or newer (the plugin, or the program docker-compose on the PATH), a
+// POSIX login shell, GNU tar and find, coreutils, util-linux (flock), grep and awk; git for repositories that are cloned, and
+// zstd for snapshots that are compressed. What is missing is said before anything is created. The user must be allowed to use
+// the engine, as a member of its socket's group is, and needs no other right: what containers wrote as root is removed through
+// a container. Keys of hosts are always verified: see Host.HostKeys and the error that an unknown one gives.
+//
+// Podman is refused, also behind docker's client, and so is podman-compose; decision 0012 says what does not work there.
 //
 // Host.Options: jump ("user@host:port", several with commas), docker_host (the engine's socket, where it is not the login's
-// own), engine ("docker" or "podman"), peer ("user@host:port", how other hosts reach it: those whose login may enter it by ssh
-// without being asked, and know its host key, send it snapshots themselves; other snapshots pass through us). Names, ports,
-// users and jump hosts of ~/.ssh/config are honoured.
+// own), peer ("user@host:port", how other hosts reach it: those whose login may enter it by ssh without being asked, and know
+// its host key, send it snapshots themselves; other snapshots pass through us). Names, ports, users and jump hosts of
+// ~/.ssh/config are honoured.
 //
 // # Inputs
 //

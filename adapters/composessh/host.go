@@ -28,7 +28,6 @@ type host struct {
 type hostOptions struct {
 	Jump       string // sshx reads it
 	DockerHost string // of the engine, as unix:///run/user/1000/docker.sock; Defaults to what the login says
-	Engine     string // "docker" or "podman"; Defaults to the first that answers
 	Peer       string // how other hosts reach it, as "user@host:port"; Defaults to not at all
 }
 
@@ -38,7 +37,7 @@ type probe struct {
 	engine  string
 	version string
 	compose string
-	uid     int
+	uid     int // of the login
 	zstd    bool
 	git     bool
 	dirs    []string      // of programs and libraries
@@ -49,9 +48,6 @@ func (e *extension) host(ctx context.Context, h sandboxer.Host, secret sandboxer
 	var opts hostOptions
 	if err := h.Options.Decode(&opts); err != nil {
 		return nil, fmt.Errorf("options of host %s: %w", h.ID, err)
-	}
-	if opts.Engine != "" && opts.Engine != "docker" && opts.Engine != "podman" {
-		return nil, sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("options of host %s: engine is %q; use docker or podman", h.ID, opts.Engine))
 	}
 	if opts.Peer != "" {
 		if _, err := parsePeer(opts.Peer); err != nil {
@@ -66,7 +62,7 @@ func (e *extension) host(ctx context.Context, h sandboxer.Host, secret sandboxer
 	if opts.DockerHost != "" {
 		out.env["DOCKER_HOST"] = opts.DockerHost
 	}
-	out.key = strings.Join([]string{h.ID, h.Address, h.User, opts.Jump, opts.DockerHost, opts.Engine}, "\x00")
+	out.key = strings.Join([]string{h.ID, h.Address, h.User, opts.Jump, opts.DockerHost}, "\x00")
 	e.mu.Lock()
 	out.probe = e.probes[out.key]
 	e.mu.Unlock()
@@ -112,6 +108,13 @@ func ended(ctx context.Context, doing string) error {
 	return sandboxer.Mark(code, fmt.Errorf("%s: %w", doing, context.Cause(ctx)))
 }
 
+// Both were tried, podman 4.3 with its own Compose, and with Docker's behind its socket; see decision 0012.
+const (
+	whyNotPodman        = "which is not driven: podman 4.3 names the volumes of other sandboxes when it is asked for those of one, so that a teardown would remove them, and later ones are not proven"
+	whyNotPodmanCompose = "which does not wait for the health of what a service depends on, leaves out limits, succeeds where a service could not be started, " +
+		"and shows what services have as environment in listings of processes"
+)
+
 //go:embed scripts/probe.sh
 var probeScript string
 
@@ -119,13 +122,14 @@ var probeScript string
 func (h *host) ask(ctx context.Context) (*probe, error) {
 	before := time.Now()
 	out, err := h.conn.Small(ctx, sandboxer.ExecRequest{
-		Command: []string{"sh", "-c", probeScript, "sandboxer", h.e.cfg.Root, h.opts.Engine}, Env: h.env,
+		Command: []string{"sh", "-c", probeScript, "sandboxer", h.e.cfg.Root}, Env: h.env,
 	})
 	if err != nil {
 		return nil, err
 	}
-	p := &probe{}
+	p := &probe{uid: -1} // nobody's, unless it says whose
 	var refused, missing []string
+	var podman, podmanCompose string
 	for line := range strings.Lines(string(out.Stdout)) {
 		name, value, _ := strings.Cut(strings.TrimRight(line, "\n"), "=")
 		switch name {
@@ -138,13 +142,19 @@ func (h *host) ask(ctx context.Context) (*probe, error) {
 		case "compose":
 			p.compose = value
 		case "uid":
-			p.uid, _ = strconv.Atoi(value) // a strange answer counts as nobody's
+			if n, err := strconv.Atoi(value); err == nil {
+				p.uid = n
+			}
 		case "now":
 			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
 				p.ahead = time.Unix(n, 0).Sub(before)
 			}
 		case "refused":
 			refused = append(refused, value)
+		case "podman":
+			podman = value
+		case "podman-compose":
+			podmanCompose = "podman-compose " + value
 		case "missing":
 			missing = append(missing, value)
 		case "dir":
@@ -161,11 +171,15 @@ func (h *host) ask(ctx context.Context) (*probe, error) {
 		return nil, lacks(sandboxer.FailedPrecondition, "its login shell cannot say what it has: %s", said(out.Stderr))
 	case p.engine == "" && len(refused) > 0:
 		return nil, lacks(engineCode(refused[0]), "its engine does not answer: %s", strings.Join(refused, "; "))
+	case p.engine == "" && podman != "":
+		return nil, lacks(sandboxer.FailedPrecondition, "its engine is %s, %s; install Docker Engine with the Compose plugin", podman, whyNotPodman)
 	case p.engine == "":
-		return nil, lacks(sandboxer.FailedPrecondition, "it has neither docker nor podman on its PATH; install Docker Engine with the Compose plugin")
+		return nil, lacks(sandboxer.FailedPrecondition, "it has no docker on its PATH; install Docker Engine with the Compose plugin")
+	case p.compose == "" && podmanCompose != "":
+		return nil, lacks(sandboxer.FailedPrecondition, "its Compose is %s, %s; install the package docker-compose-plugin or docker-compose-v2", podmanCompose, whyNotPodmanCompose)
 	case p.compose == "":
 		return nil, lacks(sandboxer.FailedPrecondition,
-			"%s %s is there, and no Compose: none of `%s compose` (the plugin, v2 or newer), docker-compose (v2 or newer) and podman-compose; install the package docker-compose-plugin or docker-compose-v2",
+			"%s %s is there, and no Compose: neither `%s compose` (the plugin, v2 or newer) nor docker-compose (v2 or newer); install the package docker-compose-plugin or docker-compose-v2",
 			p.engine, p.version, p.engine)
 	case len(missing) > 0:
 		return nil, lacks(sandboxer.FailedPrecondition, "it lacks %s; install util-linux, tar, findutils and coreutils", strings.Join(missing, ", "))

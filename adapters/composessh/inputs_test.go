@@ -20,7 +20,16 @@ import (
 // builds anew; the images go with their sandboxes.
 func TestBuilt(t *testing.T) {
 	t.Parallel()
-	h := hosttest.Start(t, 1)
+	for name, kind := range map[string]hosttest.Kind{"root": {}, "not root": {Login: hosttest.Member}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			built(t, hosttest.StartKind(t, 1, kind))
+		})
+	}
+}
+
+func built(t *testing.T, h *hosttest.Host) {
+	t.Helper()
 	repo := repository(t, "services:\n  app:\n    build: .\n    command: [sh, -c, \"trap 'exit 0' TERM; while :; do sleep 0.2; done\"]\n    volumes: [\".:/src\", \"kept:/kept\"]\nvolumes: {kept: {}}\n")
 	write(t, filepath.Join(repo, "Dockerfile"), "FROM "+hosttest.Image+"\nCOPY version /version\n")
 	write(t, filepath.Join(repo, "version"), "one\n")
@@ -29,7 +38,9 @@ func TestBuilt(t *testing.T) {
 	if got := output(t, first, "cat", "/version"); got != "one\n" {
 		t.Errorf("the image says %q", got)
 	}
-	output(t, first, "sh", "-c", "echo two > version; echo x > /kept/file")
+	output(t, first, "sh", "-c", "echo two > version; echo x > /kept/file; mkdir -p closed/sub; echo y > closed/sub/file; chown 1234:4321 closed/sub/file; chmod 700 closed")
+	const owners = "stat -c '%u:%g %a' version closed closed/sub/file"
+	before := output(t, first, "sh", "-c", owners)
 	snap, err := first.Snapshot(context.Background(), sandboxer.SnapshotRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -39,6 +50,9 @@ func TestBuilt(t *testing.T) {
 	second := w.create(req)
 	if got := output(t, second, "cat", "/version", "version", "/kept/file"); got != "two\ntwo\nx\n" {
 		t.Errorf("the restored sandbox says %q", got)
+	}
+	if after := output(t, second, "sh", "-c", owners); after != before || !strings.HasSuffix(after, "0:0 700\n1234:4321 644\n") {
+		t.Errorf("the restored files belong to %q, and before to %q", after, before)
 	}
 	for _, id := range []sandboxer.ID{first.ID(), second.ID()} {
 		if !strings.Contains(strings.Join(h.Resources(string(id)), ","), "image ") {
@@ -106,10 +120,20 @@ func TestLinkThatLeads(t *testing.T) {
 	nothingLeft(t, h, req.ID)
 }
 
-// TestMountedPaths: where single paths are mounted, the workspace is read-only for the service and for copies, and says why.
+// TestMountedPaths: where single paths are mounted, the workspace is read-only for the service and for copies, and says why; a
+// snapshot of it can be restored nevertheless.
 func TestMountedPaths(t *testing.T) {
 	t.Parallel()
-	h := hosttest.Start(t, 2)
+	for name, kind := range map[string]hosttest.Kind{"root": {}, "not root": {Login: hosttest.Member}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mountedPaths(t, hosttest.StartKind(t, 2, kind))
+		})
+	}
+}
+
+func mountedPaths(t *testing.T, h *hosttest.Host) {
+	t.Helper()
 	repo := repository(t, "services:\n  app:\n    image: "+hosttest.Image+"\n    command: [sleep, \"1000\"]\n    init: true\n    volumes: [\"./conf:/conf:ro\"]\n")
 	write(t, filepath.Join(repo, "conf", "a"), "a\n")
 	w := newWorld(t, repo, "", h)
@@ -133,6 +157,22 @@ func TestMountedPaths(t *testing.T) {
 	}
 	if got := output(t, sb, "sh", "-c", "cat /tmp/elsewhere/x; stat -c ' %Y' /tmp/elsewhere/x"); got != "x 1000000000\n" {
 		t.Errorf("it arrived as %q", got)
+	}
+	snap, err := sb.Snapshot(context.Background(), sandboxer.SnapshotRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := w.request()
+	req.FromSnapshot = snap.ID
+	again := w.create(req)
+	if got := output(t, again, "sh", "-c", "cat conf/a /conf/a; touch x 2>/dev/null || stat -c '%u:%g' conf/a"); got != "a\na\n"+output(t, sb, "stat", "-c", "%u:%g", "conf/a") {
+		t.Errorf("the restored one reads %q", got)
+	}
+	if got := h.Docker("inspect", "--format", "{{range .Mounts}}{{.Destination}}={{.RW}} {{end}}", filesOf(h, again.ID())); !strings.Contains(got, "/w=false") {
+		t.Errorf("the restored one's container for files has %q", got)
+	}
+	if err := w.m.DeleteSnapshot(context.Background(), snap.ID); err != nil {
+		t.Error(err)
 	}
 }
 

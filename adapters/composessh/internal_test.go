@@ -56,10 +56,16 @@ func TestGoldenHandle(t *testing.T) {
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	const (
-		docker   = "#!/bin/sh\ncase $1 in version) echo 29.0.1 ;; compose) [ -z \"$PLUGIN\" ] && exit 1; echo v5 ;; esac\n"
+		docker = "#!/bin/sh\ncase $1 in --version) echo Docker version 29.0.1, build 1 ;; version) echo '29.0.1 Engine,containerd,runc,' ;; " +
+			"compose) [ -z \"$PLUGIN\" ] && exit 1; echo v5 ;; esac\n"
 		refusing = "#!/bin/sh\necho 'permission denied while trying to connect to the Docker daemon socket' >&2; exit 1\n"
 		v1       = "#!/bin/sh\necho 1.29.2\n"
 		v2       = "#!/bin/sh\necho 2.40.1\n"
+		v10      = "#!/bin/sh\necho v10.0.1\n"
+		built    = "#!/bin/sh\necho dev\n" // from source, by hand
+		podman   = "#!/bin/sh\ncase $1 in --version) echo podman version 4.3.1 ;; compose) echo v5 ;; *) exit 125 ;; esac\n"
+		behind   = "#!/bin/sh\ncase $1 in --version) echo Docker version 29.0.1, build 1 ;; version) echo '4.3.1 Podman Engine,Conmon,OCI Runtime (runc),' ;; esac\n"
+		pcompose = "#!/bin/sh\nprintf '%s\\n' \"['podman', '--version', '']\" 'using podman version: 4.3.1' 'podman-composer version  1.0.3' 'podman version 4.3.1'\n"
 	)
 	for name, c := range map[string]struct {
 		programs map[string]string
@@ -68,10 +74,15 @@ func TestProbe(t *testing.T) {
 	}{
 		"the plugin":                 {map[string]string{"docker": docker, "docker-compose": v2}, "yes", []string{"engine=docker", "version=29.0.1", "compose=docker compose"}},
 		"standalone":                 {map[string]string{"docker": docker, "docker-compose": v2}, "", []string{"engine=docker", "version=29.0.1", "compose=docker-compose"}},
+		"standalone, a later one":    {map[string]string{"docker": docker, "docker-compose": v10}, "", []string{"engine=docker", "version=29.0.1", "compose=docker-compose"}},
+		"standalone, built by hand":  {map[string]string{"docker": docker, "docker-compose": built}, "", []string{"engine=docker", "version=29.0.1", "compose=docker-compose"}},
 		"an old one is none":         {map[string]string{"docker": docker, "docker-compose": v1}, "", []string{"engine=docker", "version=29.0.1"}},
-		"podman, and its own":        {map[string]string{"podman": docker, "podman-compose": v1}, "", []string{"engine=podman", "version=29.0.1", "compose=podman-compose"}},
+		"podman's own Compose":       {map[string]string{"docker": docker, "podman-compose": pcompose}, "", []string{"engine=docker", "version=29.0.1", "podman-compose=1.0.3"}},
+		"podman":                     {map[string]string{"podman": podman, "podman-compose": pcompose}, "", []string{"podman=podman version 4.3.1"}},
+		"podman called docker":       {map[string]string{"docker": podman, "docker-compose": v2}, "yes", []string{"podman=podman version 4.3.1"}},
+		"podman behind docker":       {map[string]string{"docker": behind}, "yes", []string{"podman=podman 4.3.1 behind docker's client"}},
+		"podman beside docker":       {map[string]string{"docker": docker, "podman": podman}, "yes", []string{"engine=docker", "version=29.0.1", "compose=docker compose"}},
 		"an engine that lets not in": {map[string]string{"docker": refusing}, "", []string{"refused=docker: permission denied while trying to connect to the Docker daemon socket"}},
-		"podman behind one":          {map[string]string{"docker": refusing, "podman": docker}, "yes", []string{"refused=docker: permission denied while trying to connect to the Docker daemon socket", "engine=podman", "version=29.0.1", "compose=podman compose"}},
 		"nothing":                    {nil, "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -82,7 +93,7 @@ func TestProbe(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			for _, tool := range []string{"sh", "date", "id", "head", "tar", "grep"} {
+			for _, tool := range []string{"sh", "date", "id", "head", "sed", "tar", "grep"} {
 				at, err := exec.LookPath(tool)
 				if err != nil {
 					if os.Getenv("SANDBOXER_REQUIRE_REAL") == "1" {
@@ -94,7 +105,7 @@ func TestProbe(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "sh"), "-c", probeScript, "sandboxer", "below/home", "")
+			cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "sh"), "-c", probeScript, "sandboxer", "below/home")
 			cmd.Env = []string{"PATH=" + bin, "HOME=/home/x", "PLUGIN=" + c.plugin}
 			out, err := cmd.Output()
 			if err != nil {
@@ -103,7 +114,8 @@ func TestProbe(t *testing.T) {
 			var got []string
 			for line := range strings.Lines(string(out)) {
 				line = strings.TrimSuffix(line, "\n")
-				if strings.HasPrefix(line, "engine=") || strings.HasPrefix(line, "version=") || strings.HasPrefix(line, "compose=") || strings.HasPrefix(line, "refused=") {
+				switch what, _, _ := strings.Cut(line, "="); what {
+				case "engine", "version", "compose", "refused", "podman", "podman-compose":
 					got = append(got, line)
 				}
 			}

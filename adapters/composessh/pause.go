@@ -8,10 +8,11 @@ import (
 	"github.com/sand-boxer/sandboxer"
 )
 
-// pauseScript pauses or resumes all containers but the one for files. NAME OWNER DO.
+// pauseScript pauses or resumes the containers of all services but the one for files; one of the moment, for a connection, is of
+// none. NAME OWNER DO.
 const pauseScript = `
 list=$(containers "$1" "$2") || exit 1
-ids=$(printf '%s\n' "$list" | while read -r id _ service; do [ "$service" = sandboxer-files ] || echo "$id"; done)
+ids=$(printf '%s\n' "$list" | while read -r id _ service; do case $service in "" | sandboxer-files) ;; *) echo "$id" ;; esac; done)
 for id in $ids; do
 	state=$(engine inspect --format '{{.State.Status}}' "$id") || exit 1
 	case $3-$state in

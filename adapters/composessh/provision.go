@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/sand-boxer/sandboxer"
@@ -120,8 +121,10 @@ func (e *extension) create(ctx context.Context, h *host, req *sandboxer.Provisio
 	return handle, nil
 }
 
-// check refuses a stack that would have the engine open, through a link, what lies outside of the workspace.
+// check refuses a stack that would have the engine open, through a link, what lies outside of the workspace. The workspace itself
+// is a directory that nobody but us can replace, and where the login is not root it may be one that only containers enter.
 func (h *host) check(ctx context.Context, name string, paths []string) error {
+	paths = slices.DeleteFunc(slices.Clone(paths), func(at string) bool { return at == "." })
 	if len(paths) == 0 || h.e.cfg.trusts() {
 		return nil
 	}
@@ -134,7 +137,7 @@ func (h *host) check(ctx context.Context, name string, paths []string) error {
 	case err != nil:
 		return fmt.Errorf("resolving the paths of the Compose file: %w", err)
 	case res.ExitCode == 1:
-		return sandboxer.Mark(sandboxer.InvalidArgument, fmt.Errorf("the Compose file mounts or builds %q, which leads out of the repository through a symbolic link", strings.Split(strings.TrimSpace(out.text()), "\n")))
+		return sandboxer.Mark(sandboxer.InvalidArgument, fmt.Errorf("the Compose file mounts or builds %q, which leads out of the repository through a symbolic link, or which the login cannot see", strings.Split(strings.TrimSpace(out.text()), "\n")))
 	case res.ExitCode != 0:
 		return h.failed("resolving the paths of the Compose file", []byte(errs.text()))
 	}

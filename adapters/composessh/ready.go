@@ -97,16 +97,22 @@ func (b *box) judge(all []container, held bool) (pending []string, failed *conta
 
 const handScript = `[ "$(stat -c %u:%g /w)" = "$1:$2" ] || chown -hR "$1:$2" /w`
 
-// hand gives the workspace to the user that the main service's commands run as, where that is not root, who needs nothing. Who
-// the login on the host is, whom the files belonged to until now, means nothing in a container.
+// hand gives the workspace to the user that the main service's commands run as. Who the login on the host is, whom the files
+// belonged to until now, means nothing in a container; where both are root there is nothing to give.
 func (b *box) hand(ctx context.Context, t sandboxer.Target, all []container) error {
 	main, files := of(all, b.Service), of(all, filesService)
-	if b.ReadOnly || len(main) == 0 || len(files) == 0 || main[0].User == "" || main[0].User == "root" || main[0].User == "0" || main[0].User == "0:0" {
+	if b.ReadOnly || len(main) == 0 || len(files) == 0 {
 		return nil
 	}
-	who, err := b.ownerOf(ctx, t)
-	if err != nil || who == (owner{}) {
-		return err
+	var who owner
+	if !slices.Contains([]string{"", "root", "0", "0:0"}, main[0].User) {
+		var err error
+		if who, err = b.ownerOf(ctx, t); err != nil {
+			return err
+		}
+	}
+	if who == (owner{}) && b.uid == 0 {
+		return nil
 	}
 	req := b.tool(files[0].ID, handScript, strconv.Itoa(who.uid), strconv.Itoa(who.gid))
 	errs := &lines{ctx: ctx, stage: "wait"}

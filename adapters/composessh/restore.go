@@ -42,6 +42,7 @@ func (e *extension) Restore(ctx context.Context, req *sandboxer.ProvisionRequest
 }
 
 func (e *extension) restore(ctx context.Context, h *host, req *sandboxer.ProvisionRequest, in inputs, dir, digest string) (*stack, error) {
+	owner := req.Labels[sandboxer.LabelOwner]
 	out, err := h.long(ctx, "verifying the snapshot", verifyScript, dir, digest, req.Name)
 	if err != nil {
 		return nil, err
@@ -61,23 +62,34 @@ func (e *extension) restore(ctx context.Context, h *host, req *sandboxer.Provisi
 	if err := p.noCopy(); err != nil { // what a volume held is what it holds, also where that is nothing
 		return nil, err
 	}
-	members := p.members()
-	if p.builds { // the builder reads the workspace, and the container for files may be of an image that it makes
-		members = members[1:]
-		if _, err := h.long(ctx, "extracting the workspace", restoreScript, req.Name, dir, "", toolPath); err != nil {
+	// Where the builder reads the workspace, or the engine mounts paths in it, the host extracts it first, and looks where they lead.
+	// What a login that is not root extracts belongs to that login, and is extracted once more by a container.
+	members, early, opened := p.members(), p.builds || p.ReadOnly, p
+	if early {
+		if _, err := h.long(ctx, "extracting the workspace", removeLib+restoreScript, req.Name, owner, dir, "", toolPath); err != nil {
 			return nil, err
 		}
 		if err := h.check(ctx, req.Name, p.paths); err != nil {
 			return nil, err
 		}
+	}
+	if p.builds {
 		if _, err := h.up(ctx, req.Name, p, "build"); err != nil {
 			return nil, err
 		}
 	}
-	if _, err := h.up(ctx, req.Name, p, filesService); err != nil {
+	switch {
+	case early && h.uid == 0:
+		members = members[1:]
+	case p.ReadOnly:
+		if opened, err = p.openFiles(); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := h.up(ctx, req.Name, opened, filesService); err != nil {
 		return nil, err
 	}
-	all, err := h.containers(ctx, req.Name, req.Labels[sandboxer.LabelOwner])
+	all, err := h.containers(ctx, req.Name, owner)
 	if err != nil {
 		return nil, err
 	}
@@ -86,12 +98,9 @@ func (e *extension) restore(ctx context.Context, h *host, req *sandboxer.Provisi
 		return nil, sandboxer.Mark(sandboxer.Unknown, fmt.Errorf("the container for files is not there"))
 	}
 	if len(members) > 0 {
-		if _, err := h.long(ctx, "extracting the snapshot", restoreScript, append([]string{req.Name, dir, files[0].ID, toolPath}, members...)...); err != nil {
+		if _, err := h.long(ctx, "extracting the snapshot", restoreScript, append([]string{req.Name, owner, dir, files[0].ID, toolPath}, members...)...); err != nil {
 			return nil, err
 		}
-	}
-	if err := h.check(ctx, req.Name, p.paths); err != nil {
-		return nil, err
 	}
 	return h.up(ctx, req.Name, p, "")
 }

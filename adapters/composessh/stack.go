@@ -231,28 +231,53 @@ const (
 
 // noCopy keeps the engine from filling empty volumes with what the images have in their place.
 func (p *project) noCopy() error {
-	dec := json.NewDecoder(bytes.NewReader(p.json))
+	text, err := edited(p.json, func(doc tree) {
+		for _, svc := range sub(doc, "services") {
+			s, _ := svc.(map[string]any)
+			vs, _ := s["volumes"].([]any)
+			for _, v := range vs {
+				if m, _ := v.(map[string]any); m["type"] == "volume" {
+					if sub(m, "volume") == nil {
+						m["volume"] = tree{}
+					}
+					sub(m, "volume")["nocopy"] = true
+				}
+			}
+		}
+	})
+	if err == nil {
+		p.json = text
+	}
+	return err
+}
+
+// openFiles is the project with a container for files that can write the workspace, for as long as nothing else runs. Compose
+// replaces that container when the project itself is started.
+func (p *project) openFiles() (*project, error) {
+	open := *p
+	var err error
+	open.json, err = edited(p.json, func(doc tree) {
+		vs, _ := sub(sub(doc, "services"), filesService)["volumes"].([]any)
+		for _, v := range vs {
+			if m, _ := v.(map[string]any); m["target"] == "/w" {
+				m["read_only"] = false
+			}
+		}
+	})
+	return &open, err
+}
+
+func edited(text []byte, edit func(doc tree)) ([]byte, error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
 	var doc tree
 	if err := dec.Decode(&doc); err != nil {
-		return sandboxer.Mark(sandboxer.Internal, err)
+		return nil, sandboxer.Mark(sandboxer.Internal, err)
 	}
-	for _, svc := range sub(doc, "services") {
-		s, _ := svc.(map[string]any)
-		vs, _ := s["volumes"].([]any)
-		for _, v := range vs {
-			if m, _ := v.(map[string]any); m["type"] == "volume" {
-				if sub(m, "volume") == nil {
-					m["volume"] = tree{}
-				}
-				sub(m, "volume")["nocopy"] = true
-			}
-		}
-	}
-	text, err := json.Marshal(doc)
+	edit(doc)
+	out, err := json.Marshal(doc)
 	if err != nil {
-		return sandboxer.Mark(sandboxer.Internal, err)
+		return nil, sandboxer.Mark(sandboxer.Internal, err)
 	}
-	p.json = text
-	return nil
+	return out, nil
 }

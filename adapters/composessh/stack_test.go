@@ -231,10 +231,11 @@ func TestStubbornService(t *testing.T) {
 	nothingLeft(t, h, sb.ID())
 }
 
-// TestLifetimeOnTheHost: a stack whose Manager is gone is removed by its host when its time has passed, and not before.
+// TestLifetimeOnTheHost: a stack whose Manager is gone is removed by its host when its time has passed, and not before; also where
+// the login may not remove what containers wrote.
 func TestLifetimeOnTheHost(t *testing.T) {
 	t.Parallel()
-	h := hosttest.Start(t, 2)
+	h := hosttest.StartKind(t, 2, hosttest.Kind{Login: hosttest.Member})
 	ext := build(t, adapter("  root: "+place+"\n"))
 	req := provisionRequest(h, repository(t, oneService))
 	req.ExpiresAt = time.Now().Add(12 * time.Second)

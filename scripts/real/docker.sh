@@ -3,12 +3,16 @@
 # Compose. Nothing of them is the machine's own: sockets, data, networks, cgroups and configuration are below STATE or carry
 # its name. Compose is kept in .cache/: Debian has only the first version of it, which nobody should use any more.
 #
+# Each socket may be used by a group that no account is in: a test's login that is not root is of it, and passes through the
+# directories above.
+#
 # What tests find in SANDBOXER_DOCKER: 1/ and 2/, each with docker.sock and netns, compose/docker-compose, and in both engines
 # the image sandboxer-test/busybox:1.
 set -euo pipefail
 . "$(dirname "$0")/../lib.sh"
 
 IMAGE=sandboxer-test/busybox:1
+GROUP=61791
 PATH=$PATH:/usr/sbin:/sbin
 STATE=$2
 NAME=$(basename "$STATE")
@@ -28,7 +32,7 @@ compose() {
 	echo "$dir"
 }
 
-# home makes the directory that everything is in, at STATE/docker. Paths of Unix sockets have at most 107 bytes, and
+# home makes the directory that everything is in, at STATE/docker, and lets everybody pass through. Paths of Unix sockets have at most 107 bytes, and
 # containerd makes some far below: where STATE is too deep, STATE/docker is a link to a short one.
 home() {
 	DIR=$STATE/docker
@@ -39,6 +43,7 @@ home() {
 		DIR=$(mktemp -d /tmp/sbx.XXXXXX)
 		ln -s "$DIR" "$STATE/docker"
 	fi
+	chmod 711 "$STATE" "$DIR"
 }
 
 # image packs a root file system: busybox, each of its commands as a link, and what programs expect beside.
@@ -63,6 +68,7 @@ image() {
 engine() {
 	local dir=$DIR/$1 i
 	mkdir -p "$dir/home"
+	chmod 711 "$dir"
 	: >"$dir/netns"
 	unshare --net="$dir/netns" true
 	nsenter --net="$dir/netns" ip link set lo up
@@ -81,6 +87,8 @@ engine() {
 		tail -n 20 "$DIR/$1.log" >&2
 		return 1
 	fi
+	chgrp "$GROUP" "$dir/docker.sock"
+	chmod 660 "$dir/docker.sock"
 }
 
 # load N gives the image to an engine.
@@ -125,7 +133,9 @@ up() {
 	load 2 & JOBS+=($!)
 	await
 	rm "$DIR/image.tar"
-	ln -s "$(cat "$DIR/compose-dir")" "$DIR/compose"
+	mkdir -m 755 "$DIR/compose" # the checkout need not let everybody through
+	ln "$(cat "$DIR/compose-dir")/docker-compose" "$DIR/compose/" 2>/dev/null || cp "$(cat "$DIR/compose-dir")/docker-compose" "$DIR/compose/"
+	chmod 755 "$DIR/compose/docker-compose"
 	echo "SANDBOXER_DOCKER='$DIR'" >>"$STATE/env"
 }
 

@@ -33,6 +33,13 @@ fenced() {
 	[ "$(date +%s)" -le "$until" ]
 }
 
+# tools prints the options that give a container the host's own programs, to read only.
+tools() {
+	for t in /usr /bin /sbin /lib /lib32 /lib64 /libx32; do
+		[ ! -d $t ] || printf '%s ' -v "$t:$t:ro"
+	done
+}
+
 # freeze holds the processes of a container. An engine sometimes cannot, where they are just being made.
 freeze() {
 	k=0

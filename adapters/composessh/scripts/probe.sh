@@ -1,5 +1,4 @@
-# Says what this host has, as "name=value" lines. $1 is the root as it was configured, $2 the engine's command, or nothing.
-# It is run without lib.sh.
+# Says what this host has, as "name=value" lines. $1 is the root as it was configured. It is run without lib.sh.
 has() { command -v "$1" >/dev/null 2>&1; }
 case $1 in
 /*) echo "root=$1" ;;
@@ -7,20 +6,33 @@ case $1 in
 esac
 echo "now=$(date +%s)"
 echo "uid=$(id -u)"
-for engine in ${2:-docker podman}; do
-	has "$engine" || continue
-	version=$($engine version --format '{{.Server.Version}}' 2>/dev/null) || {
+for engine in docker podman; do
+	has $engine || continue
+	# Podman is refused, whatever it comes as: by its own name, as a program called docker, and as what docker's client talks to.
+	case $($engine --version 2>/dev/null) in
+	podman*)
+		echo "podman=$($engine --version 2>/dev/null)"
+		continue
+		;;
+	esac
+	what=$($engine version --format '{{.Server.Version}} {{range .Server.Components}}{{.Name}},{{end}}' 2>/dev/null) || {
 		echo "refused=$engine: $($engine version --format '{{.Server.Version}}' 2>&1 >/dev/null | head -n 1)"
 		continue
 	}
+	case $what in
+	*Podman*)
+		echo "podman=podman ${what%% *} behind docker's client"
+		continue
+		;;
+	esac
 	echo "engine=$engine"
-	echo "version=$version"
+	echo "version=${what%% *}"
 	if $engine compose version >/dev/null 2>&1; then
 		echo "compose=$engine compose"
-	elif has docker-compose && docker-compose version --short 2>/dev/null | grep -q '^v\{0,1\}[2-9]'; then
+	elif has docker-compose && v=$(docker-compose version --short 2>/dev/null) && case $v in [01].* | v[01].*) false ;; esac; then
 		echo "compose=docker-compose"
 	elif has podman-compose; then
-		echo "compose=podman-compose"
+		echo "podman-compose=$(podman-compose version 2>/dev/null | sed -n 's/^podman-compose[a-z]* version *//p' | head -n 1)"
 	fi
 	break
 done

@@ -3,12 +3,8 @@
 # with the image of the container FILES, and goes when it ends.
 container=$1 port=$3 name=$4 owner=$5
 image=$(engine inspect --format '{{.Image}}' "$2") || exit 1
-set --
-for d in /usr /bin /sbin /lib /lib32 /lib64 /libx32; do
-	[ ! -d $d ] || set -- "$@" -v "$d:$d:ro"
-done
 exec $ENGINE run --rm -i --network "container:$container" --read-only --cap-drop ALL --security-opt no-new-privileges:true --pids-limit 16 \
-	--user 65534:65534 --label "sandboxer-name=$name" --label "sandboxer-owner=$owner" "$@" --entrypoint /usr/bin/env "$image" \
+	--user 65534:65534 --label "sandboxer-name=$name" --label "sandboxer-owner=$owner" $(tools) --entrypoint /usr/bin/env "$image" \
 	-i PATH=/usr/local/bin:/usr/bin:/bin sh -c '
 if command -v perl >/dev/null; then
 	exec perl -e '"'"'

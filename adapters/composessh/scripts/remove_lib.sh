@@ -11,10 +11,8 @@ remove() {
 		list=$(containers "$name" "$owner") || return 1
 		if [ -n "$list" ]; then
 			ids=$(printf '%s\n' "$list" | cut -d' ' -f1)
-			if [ "$(id -u)" != 0 ]; then
-				empty "$list" # what containers wrote belongs to others than us
-			fi
 			engine unpause $ids >/dev/null 2>&1
+			[ "$(id -u)" = 0 ] || empty "$list" "$grace"
 			engine stop -t "$grace" $ids >/dev/null 2>&1
 			engine rm -f -v $ids >/dev/null 2>&1
 			printf '%s\n' "$list" | while read -r _ n _; do echo "removed container $n"; done
@@ -28,6 +26,8 @@ remove() {
 		engine $kind rm $list >/dev/null 2>&1
 		printf '%s\n' "$list" | while read -r n; do echo "removed $kind $n"; done
 	done
+	# While there are images, one of which may be the sandbox's own.
+	[ ! -d "$at/workspace" ] || [ -n "$(containers "$name" "$owner")" ] || clear_away "$at/workspace"
 	list=$(labelled "$name" "$owner" images -q --no-trunc) || return 1
 	if [ -n "$list" ]; then
 		engine rmi -f $list >/dev/null 2>&1
@@ -48,19 +48,34 @@ remove() {
 	fi
 	for d in "$ROOT/.trash.$name".*; do
 		[ -e "$d" ] || continue
-		rm -rf "$d" 2>/dev/null
+		clear_away "$d"
 		[ ! -e "$d" ] || { failed=1; echo "left directory $d"; }
 	done
 	[ -z "$failed" ]
 }
 
-# empty removes the contents of the workspace from within the container that has it, which is root there.
+# empty removes the contents of the workspace from within the container that has it, which is root there: what services wrote
+# may belong to others than us. They are ended first, or they would write on.
 empty() {
-	printf '%s\n' "$1" | while read -r id _ service; do
-		[ "$service" != "$FILES" ] || engine exec "$id" find /w -mindepth 1 -delete >/dev/null 2>&1
-	done
+	files=$(printf '%s\n' "$1" | while read -r id _ service; do [ "$service" != sandboxer-files ] || echo "$id"; done)
+	[ -n "$files" ] || return 0
+	services=$(printf '%s\n' "$1" | while read -r id _ service; do [ "$service" = sandboxer-files ] || echo "$id"; done)
+	[ -z "$services" ] || engine stop -t "$2" $services >/dev/null 2>&1
+	engine exec $files find /w -mindepth 1 -delete >/dev/null 2>&1
 }
-FILES=sandboxer-files
+
+# clear_away removes a directory of ours. Where we may not, because containers wrote what is in it and the one that could have
+# emptied it is gone, a container of the moment does, of whatever image the engine has: it brings the host's programs.
+clear_away() {
+	rm -rf "$1" 2>/dev/null
+	[ -e "$1" ] && [ "$(id -u)" != 0 ] || return 0
+	for image in $(engine images -q --no-trunc | head -n 8); do
+		engine run --rm --network none --read-only --cap-drop ALL --cap-add DAC_OVERRIDE --cap-add FOWNER \
+			--security-opt no-new-privileges:true --pids-limit 16 --user 0:0 --label "sandboxer-name=$name" --label "sandboxer-owner=$owner" \
+			-v "$1:/w" $(tools) --entrypoint /usr/bin/env "$image" -i PATH=/usr/bin:/bin find /w -mindepth 1 -delete >/dev/null 2>&1 && break
+	done
+	rm -rf "$1" 2>/dev/null
+}
 
 # lock takes the lock of a sandbox's directory, which one process holds while it builds or removes.
 lock() {

@@ -1,7 +1,7 @@
-# restore NAME SNAPSHOT FILES TOOLPATH [MEMBER...]: extracts a snapshot through the container for files, or, without one, its
-# workspace with the host's tar into the directory that nobody has written to yet.
-name=$1 data=$2/data files=$3 path=$4
-shift 4
+# restore NAME OWNER SNAPSHOT FILES TOOLPATH [MEMBER...]: extracts a snapshot through the container for files, or, without one, its
+# workspace with the host's tar into a directory that no service has written to.
+name=$1 owner=$2 data=$3/data files=$4 path=$5
+shift 5
 at=$ROOT/$name
 unpack() {
 	case $(head -c 4 "$data" | od -An -tx1 | tr -d ' \n') in
@@ -13,5 +13,13 @@ if [ -n "$files" ]; then
 	unpack | $ENGINE exec -i "$files" env -i "PATH=$path" LC_ALL=C tar -C / -xpf - --same-owner --numeric-owner --warning=no-timestamp \
 		--delay-directory-restore -- "$@"
 else
+	# Services of an attempt that was cut off may have planted links where the host would write now.
+	lock "$name" 60 || { echo "another process works on $at" >&2; exit 75; }
+	ids=$(containers "$name" "$owner" | cut -d' ' -f1)
+	if [ -n "$ids" ] || [ -n "$(ls -A "$at/workspace")" ]; then
+		[ -z "$ids" ] || engine rm -f -v $ids >/dev/null || exit 1
+		clear_away "$at/workspace"
+		mkdir "$at/workspace" && chmod 755 "$at/workspace" || exit 1
+	fi
 	unpack | tar -C "$at/workspace" -xpf - --strip-components=1 --numeric-owner --warning=no-timestamp --delay-directory-restore w
 fi

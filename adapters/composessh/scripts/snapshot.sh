@@ -20,7 +20,8 @@ trap 'fail "" 1' EXIT HUP INT TERM
 mkdir -p "$new" || exit 1
 list=$(containers "$name" "$owner") || exit 1
 ids=$(printf '%s\n' "$list" | while read -r i _ service; do
-	[ "$service" = sandboxer-files ] || [ "$(engine inspect --format '{{.State.Status}}' "$i")" != running ] || echo "$i"
+	# One of no service is of the moment, for a connection, and holds no files.
+	[ -z "$service" ] || [ "$service" = sandboxer-files ] || [ "$(engine inspect --format '{{.State.Status}}' "$i")" != running ] || echo "$i"
 done)
 if [ -n "$ids" ]; then
 	read -r stat </proc/$$/stat

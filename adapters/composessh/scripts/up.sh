@@ -6,16 +6,7 @@ lock "$name" 60 || { echo "another process works on $at" >&2; exit 75; }
 [ -e "$at/claim.json" ] && [ ! -e "$at/removing" ] || { echo "$name is being removed" >&2; exit 76; }
 [ ! -e "$at/up" ] || exit 0
 for v in $(env | sed -n 's/^\(COMPOSE_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$v"; done
-file=-
-if [ "$compose" = podman-compose ]; then # which reads no standard input
-	file=$at/project.json
-	cat >"$file" || exit 1
-	trap 'rm -f "$at/project.json"' EXIT
-fi
-set -- -p "$name" --project-directory "$at/workspace" --env-file /dev/null -f "$file"
-if [ "$compose" = podman-compose ]; then
-	set -- -p "$name" -f "$file"
-fi
+set -- -p "$name" --project-directory "$at/workspace" --env-file /dev/null -f -
 if [ "$services" = build ]; then
 	$compose "$@" build 8>&- >&2 || exit 1
 	exit 0

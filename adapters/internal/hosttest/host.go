@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -18,20 +20,81 @@ type Host struct {
 	Server *sshtest.Server // its Address is on the test's loopback and stays the same when it is started again
 }
 
+// Kind is how a host differs from one whose login is root and whose Compose is a plugin of docker.
+type Kind struct {
+	Login      Login
+	Standalone bool              // Compose is the program docker-compose on the PATH, and no plugin
+	Programs   map[string]string // scripts that come first on the PATH of a login that is root, where Compose is no plugin
+}
+
+// Login says who logs in.
+type Login int
+
+// Who there is.
+const (
+	Root   Login = iota // who runs the test
+	Member              // a user who may use the engine's socket because of a group
+	Nobody              // a user who may not
+)
+
+// LoginID is the number of these users, one that no distribution gives to an account.
+const LoginID = 61790
+
 // Start runs a server on host n, 1 or 2, until the test ends. lines go into its sshd_config. It skips the test where there
 // are no engines, and fails it where they are required.
 func Start(tb testing.TB, n int, lines ...string) *Host {
 	tb.Helper()
+	return StartKind(tb, n, Kind{}, lines...)
+}
+
+// StartKind is Start for a host of a kind.
+func StartKind(tb testing.TB, n int, kind Kind, lines ...string) *Host {
+	tb.Helper()
 	h := &Host{Engine: newEngine(tb, n)}
-	h.Server = sshtest.StartIn(tb, sshtest.Place{
+	place := sshtest.Place{
 		Enter: []string{"nsenter", "--net=" + h.NetNS},
 		Free:  h.freeAddress,
 		Dial:  h.Dial,
 		Env:   []string{"DOCKER_HOST=unix://" + h.Socket},
-	}, lines...)
-	h.prepare(h.Server.Home)
+	}
+	if kind.Login != Root {
+		place.Login = &sshtest.Login{Name: "sandboxer-test", ID: LoginID}
+		if kind.Login == Member {
+			place.Login.Group = h.group()
+		}
+	}
+	plugin := !kind.Standalone && kind.Programs == nil
+	if !plugin {
+		path := "/usr/local/bin:/usr/bin:/bin"
+		if kind.Standalone {
+			path = filepath.Join(h.dir, "compose") + ":" + path
+		}
+		place.Env = append(place.Env, "PATH="+h.programs(kind.Programs)+path)
+		for _, dir := range []string{"/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec"} {
+			place.Hide = append(place.Hide, dir+"/docker/cli-plugins")
+		}
+	}
+	h.Server = sshtest.StartIn(tb, place, lines...)
+	if h.Home = h.Server.Home; plugin {
+		h.prepare(h.Home)
+	}
+	h.Server.Give(h.Home)
 	h.Server.Address = h.relay()
 	return h
+}
+
+// programs writes scripts into a directory, and returns it as the beginning of a PATH.
+func (h *Host) programs(scripts map[string]string) string {
+	if len(scripts) == 0 {
+		return ""
+	}
+	dir := h.tb.TempDir()
+	for name, text := range scripts {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil { //nolint:gosec // it is run
+			h.tb.Fatal(err)
+		}
+	}
+	return dir + ":"
 }
 
 // Host describes the host to an adapter. Its credential is [Host.Secret]'s; its Options are empty.

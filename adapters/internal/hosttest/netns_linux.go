@@ -25,6 +25,19 @@ func inside(netns string, f func() error) error {
 	return <-result
 }
 
+// group is the group that may use the engine's socket.
+func (e *Engine) group() int {
+	e.tb.Helper()
+	var stat unix.Stat_t
+	if err := unix.Stat(e.Socket, &stat); err != nil {
+		e.tb.Fatal(err)
+	}
+	if stat.Gid == 0 || stat.Mode&0o060 != 0o060 {
+		e.tb.Fatalf("%s has mode %o and group %d; it needs a group of its own that may use it", e.Socket, stat.Mode, stat.Gid)
+	}
+	return int(stat.Gid)
+}
+
 func enter(netns string, f func() error) error {
 	ns, err := os.Open(netns)
 	if err != nil {

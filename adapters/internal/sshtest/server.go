@@ -34,7 +34,7 @@ const envMark = "SANDBOXER_TEST_SSHD"
 // Server is a running sshd that lets the user who runs the test in, by the key in Credential.
 type Server struct {
 	Address    string           // "127.0.0.1:port"
-	User       string           // who runs the test
+	User       string           // who runs the test, or the one of Place.Login
 	HostKey    string           // its public key as an authorized_keys line
 	Credential sandboxer.Secret // the private key that it accepts
 	Dir        string           // everything of it: configuration, keys, log
@@ -43,7 +43,8 @@ type Server struct {
 
 	tb     testing.TB
 	place  Place
-	listen string // where sshd listens, as it sees it
+	over   []string // what lies over the machine's files for the server: source, target, source, …
+	listen string   // where sshd listens, as it sees it
 	sshd   string
 	mark   string
 	signer ssh.Signer
@@ -70,6 +71,8 @@ type Place struct {
 	Free  func(testing.TB) string // an address to listen on, as it is called there
 	Dial  func(ctx context.Context, network, address string) (net.Conn, error)
 	Env   []string // NAME=value for the server's sessions beside HOME and TMPDIR
+	Login *Login   // who is let in; nil: who runs the test
+	Hide  []string // directories of the machine that are empty for the server's sessions
 }
 
 // StartIn is Start in a place. Whoever calls it sets Address, when there is one for the test to dial.
@@ -109,6 +112,10 @@ func StartIn(tb testing.TB, place Place, lines ...string) *Server {
 	}
 	s.write("authorized_keys", []byte(authorized+"\n"))
 	s.write("key", private)
+	s.hide(place.Hide)
+	if place.Login != nil {
+		s.admit(tb, place.Login)
+	}
 	s.listen = place.Free(tb)
 	s.Configure(lines...)
 	s.Run()
@@ -137,7 +144,11 @@ func tempDir(tb testing.TB) string {
 
 func (s *Server) write(name string, data []byte) {
 	s.tb.Helper()
-	if err := os.WriteFile(filepath.Join(s.Dir, name), data, 0o600); err != nil {
+	mode := os.FileMode(0o600)
+	if name == "authorized_keys" {
+		mode = 0o644 // it is read as the user who logs in
+	}
+	if err := os.WriteFile(filepath.Join(s.Dir, name), data, mode); err != nil {
 		s.tb.Fatal(err)
 	}
 }
@@ -169,7 +180,7 @@ func (s *Server) Run() {
 	}
 	defer func() { _ = log.Close() }()
 	// The pipe ends with this process, also with one that panics, and the server with the pipe.
-	argv := append([]string{"-c", `"$@" & p=$!; read -r _; kill -KILL $p`, "sh"}, s.place.Enter...)
+	argv := append([]string{"-c", `"$@" & p=$!; read -r _; kill -KILL $p`, "sh"}, s.enter()...)
 	cmd := exec.Command("/bin/sh", append(argv, s.sshd, "-D", "-e", "-f", filepath.Join(s.Dir, "sshd_config"))...)
 	alive, err := cmd.StdinPipe()
 	if err != nil {
