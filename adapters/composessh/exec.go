@@ -1,6 +1,7 @@
 package composessh
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	_ "embed" // for the script
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -91,14 +93,12 @@ const (
 func (r *running) run(ctx context.Context, id string) (sandboxer.ExecResult, error) {
 	var none sandboxer.ExecResult
 	out, errs := newOutputs(r.mark, &r.req)
-	tty := ""
+	tty, size := "", sandboxer.WindowSize{}
 	if r.req.TTY != nil {
-		tty = r.req.TTY.Term
-		if tty == "" {
-			tty = "xterm-256color"
-		}
+		tty = cmp.Or(r.req.TTY.Term, "xterm-256color")
+		size = sandboxer.WindowSize{Rows: cmp.Or(r.req.TTY.Rows, 24), Cols: cmp.Or(r.req.TTY.Cols, 80)}
 	}
-	host := r.b.script(execScript, r.b.name, id, r.mark, tty)
+	host := r.b.script(execScript, r.b.name, id, r.mark, tty, strconv.Itoa(size.Rows), strconv.Itoa(size.Cols))
 	host.TTY, host.Stdout, host.Stderr = r.req.TTY, out, errs
 	done := make(chan struct{})
 	host.Stdin = r.input(out, done)

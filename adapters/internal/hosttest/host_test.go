@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/user"
 	"strconv"
 	"strings"
 	"testing"
@@ -164,5 +165,30 @@ func TestOutside(t *testing.T) {
 				t.Fatalf("%s is in %s, not in %s: %v", thread, now, before, err)
 			}
 		}
+	}
+}
+
+// TestLogin: users that are not root are of the engine's group or not, and are no accounts of the machine.
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	for login, may := range map[hosttest.Login]bool{hosttest.Member: true, hosttest.Nobody: false} {
+		h := hosttest.StartKind(t, 1, hosttest.Kind{Login: login})
+		out, err := session(t, h, h.Host().Address, "id -u; cd && touch file && docker compose ls -q")
+		if (err == nil) != may || !strings.HasPrefix(out, strconv.Itoa(hosttest.LoginID)+"\n") || may == strings.Contains(out, "permission denied") {
+			t.Errorf("%d: %q, %v", login, out, err)
+		}
+		if _, err := user.Lookup(h.Host().User); err == nil {
+			t.Errorf("%s is an account of this machine", h.Host().User)
+		}
+	}
+}
+
+// TestStandalone: Compose is a program, and docker has no such plugin, whatever the machine has.
+func TestStandalone(t *testing.T) {
+	t.Parallel()
+	h := hosttest.StartKind(t, 2, hosttest.Kind{Standalone: true, Programs: map[string]string{"greet": "#!/bin/sh\necho hello\n"}})
+	out, err := session(t, h, h.Host().Address, "docker-compose ls -q && greet && ! docker compose version")
+	if err != nil || !strings.Contains(out, "hello\n") {
+		t.Errorf("%q, %v", out, err)
 	}
 }
