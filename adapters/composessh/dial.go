@@ -88,10 +88,6 @@ var relayScript string
 
 // relay connects from within a container's network, to its loopback interface.
 func (b *box) relay(ctx context.Context, t sandboxer.Target, id, port string) (net.Conn, error) {
-	files, err := b.container(ctx, t, filesService, false)
-	if err != nil {
-		return nil, err
-	}
 	ours, theirs := net.Pipe()
 	// The connection outlives ctx once it is made.
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -101,7 +97,7 @@ func (b *box) relay(ctx context.Context, t sandboxer.Target, id, port string) (n
 	over := make(chan error, 1)
 	b.e.tails.Go(func() {
 		defer cancel()
-		req := b.script(relayScript, id, files, port, b.name, t.Labels[sandboxer.LabelOwner])
+		req := b.script(relayScript, id, port, b.name, t.Labels[sandboxer.LabelOwner])
 		req.Stdin, req.Stdout, req.Stderr = theirs, first, errs
 		res, err := b.conn.Exec(inner, req)
 		if err == nil {

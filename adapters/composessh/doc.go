@@ -62,13 +62,14 @@
 // # What is where
 //
 //	<root>/<name>/claim.json      whose the sandbox is; written first, removed last
+//	<root>/<name>/out             what the container for files packs, until the host has taken it
 //	<root>/<name>/workspace       what relative paths, an empty Dir and snapshots mean
 //	<root>/.snapshots/<id>        a snapshot, made visible by one rename when it is complete and synced
 //	<root>/.watch                 the lock of the watch
 //
-// Each stack has one more container, sandboxer-files, with no network, no capability but those over files, the host's programs
-// to read only, the workspace and the named volumes. Files are copied, and snapshots are taken, through it: a link that a
-// sandbox has planted leads nowhere else.
+// Files are copied, and snapshots are taken, through one more container, sandboxer-files, which a stack gets when it first needs
+// it: with no network, no capability but those over files, the host's programs to read only, the workspace and the named
+// volumes. A link that a sandbox has planted leads nowhere else.
 //
 // The watch is one shell for each root, which runs as long as a sandbox lives there, whether anybody is connected or not. It
 // removes stacks whose time has passed, lets services go on that a snapshot held when its connection broke, and ends

@@ -86,7 +86,7 @@ func (e *extension) CopyIn(ctx context.Context, t sandboxer.Target, dst string, 
 	if err := b.writable(files); err != nil {
 		return err
 	}
-	id, err := b.container(ctx, t, filesService, false)
+	id, err := b.files(ctx, t, false)
 	if err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func (e *extension) CopyOut(ctx context.Context, t sandboxer.Target, src string,
 	if files == "" {
 		return b.copyOutside(ctx, t, main, tar)
 	}
-	id, err := b.container(ctx, t, filesService, false)
+	id, err := b.files(ctx, t, false)
 	if err != nil {
 		return err
 	}

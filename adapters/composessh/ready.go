@@ -100,8 +100,8 @@ const handScript = `[ "$(stat -c %u:%g /w)" = "$1:$2" ] || chown -hR "$1:$2" /w`
 // hand gives the workspace to the user that the main service's commands run as. Who the login on the host is, whom the files
 // belonged to until now, means nothing in a container; where both are root there is nothing to give.
 func (b *box) hand(ctx context.Context, t sandboxer.Target, all []container) error {
-	main, files := of(all, b.Service), of(all, filesService)
-	if b.ReadOnly || len(main) == 0 || len(files) == 0 {
+	main := of(all, b.Service)
+	if b.ReadOnly || len(main) == 0 {
 		return nil
 	}
 	var who owner
@@ -114,7 +114,11 @@ func (b *box) hand(ctx context.Context, t sandboxer.Target, all []container) err
 	if who == (owner{}) && b.uid == 0 {
 		return nil
 	}
-	req := b.tool(files[0].ID, handScript, strconv.Itoa(who.uid), strconv.Itoa(who.gid))
+	files, err := b.files(ctx, t, false)
+	if err != nil {
+		return err
+	}
+	req := b.tool(files, handScript, strconv.Itoa(who.uid), strconv.Itoa(who.gid))
 	errs := &lines{ctx: ctx, stage: "wait"}
 	req.Stderr = errs
 	res, err := b.conn.Exec(ctx, req)

@@ -84,7 +84,7 @@ func (e *extension) Snapshot(ctx context.Context, t sandboxer.Target, req sandbo
 	if have != nil {
 		return have.ours(req.Labels)
 	}
-	id, err := b.container(ctx, t, filesService, true)
+	id, err := b.files(ctx, t, true)
 	if err != nil {
 		return none, err
 	}

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/sand-boxer/sandboxer"
@@ -23,6 +22,7 @@ type stack struct {
 	Services  []string          `json:"services"`
 	OneShot   []string          `json:"one_shot,omitempty"` // services that are to end by themselves
 	Volumes   []string          `json:"volumes,omitempty"`  // keys of named volumes
+	Names     map[string]string `json:"names,omitempty"`    // what the engine calls them
 	Mounts    []mount           `json:"mounts,omitempty"`   // of the main service, in the container for files
 	ReadOnly  bool              `json:"read_only,omitempty"`
 	Compose   string            `json:"-"` // the file as it was written
@@ -35,17 +35,15 @@ type mount struct {
 	At     string `json:"at"`     // in the container for files
 }
 
-// filesService is the container of each stack through which files are copied: it has the workspace and the named volumes,
-// the host's tools to read only, no network, and nothing else. Whatever a link in the workspace says leads nowhere else.
-const filesService = "sandboxer-files"
-
 // project is a stack that can be sent to a host.
 type project struct {
 	stack
 	json   []byte
 	env    map[string]string // what Compose needs to see
 	paths  []string          // to be checked on the host
+	files  tree              // the container for files as a service
 	builds bool
+	name   string
 }
 
 // labelExtension tells sandboxes of different extensions on one host apart.
@@ -90,7 +88,7 @@ func (e *extension) load(ctx context.Context, h *host, req *sandboxer.ProvisionR
 	if err != nil {
 		return nil, err
 	}
-	p := &project{env: map[string]string{}, paths: s.Paths}
+	p := &project{env: map[string]string{}, paths: s.Paths, name: req.Name}
 	for _, name := range s.SecretEnv {
 		p.env[name] = env[name]
 	}
@@ -152,13 +150,20 @@ func (p *project) complete(s *policy.Stack, workspace string, cfg config, dirs [
 		}
 	}
 	slices.Sort(p.OneShot)
+	p.Names = map[string]string{}
+	used := volumes(services)
 	for _, v := range slices.Sorted(maps.Keys(sub(doc, "volumes"))) {
-		if external, _ := sub(sub(doc, "volumes"), v)["external"].(bool); !external { // which only a trusted file may name
-			p.Volumes = append(p.Volumes, v)
+		volume := sub(sub(doc, "volumes"), v)
+		if external, _ := volume["external"].(bool); external || !used[v] { // external ones only a trusted file may name
+			continue
+		}
+		p.Volumes = append(p.Volumes, v)
+		if p.Names[v], _ = volume["name"].(string); p.Names[v] == "" {
+			p.Names[v] = p.name + "_" + v
 		}
 	}
 	p.Mounts = mounts(main, workspace)
-	services[filesService] = p.files(main["image"], workspace, dirs, labels)
+	p.files = p.filesService(main["image"], workspace, dirs, labels)
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
@@ -204,30 +209,6 @@ func mounts(service tree, workspace string) []mount {
 	slices.SortFunc(out, func(a, b mount) int { return len(b.Target) - len(a.Target) })
 	return out
 }
-
-// files is the container for files. It runs the host's own programs, so that it works with whatever image is there.
-func (p *project) files(image any, workspace string, dirs []string, labels map[string]string) tree {
-	mounts := []any{tree{"type": "bind", "source": workspace, "target": "/w", "read_only": p.ReadOnly, "bind": tree{}}}
-	for _, d := range dirs {
-		mounts = append(mounts, tree{"type": "bind", "source": d, "target": d, "read_only": true, "bind": tree{}})
-	}
-	for _, v := range p.Volumes {
-		mounts = append(mounts, tree{"type": "volume", "source": v, "target": "/v/" + v, "volume": tree{"nocopy": true}})
-	}
-	return tree{
-		"image": image, "entrypoint": []string{"/bin/sh", "-c", "while :; do sleep 86400; done"}, "command": []string{},
-		"user": "0:0", "working_dir": "/", "environment": tree{"PATH": toolPath}, "network_mode": "none", "read_only": true,
-		"cap_drop": []string{"ALL"}, "cap_add": []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"},
-		"security_opt": []string{"no-new-privileges:true"}, "stop_signal": "SIGKILL", "restart": "unless-stopped",
-		"healthcheck": tree{"disable": true}, "labels": labels, "volumes": mounts,
-		"pids_limit": json.Number(strconv.Itoa(filesPIDs)),
-	}
-}
-
-const (
-	filesPIDs = 256
-	toolPath  = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-)
 
 // noCopy keeps the engine from filling empty volumes with what the images have in their place.
 func (p *project) noCopy() error {

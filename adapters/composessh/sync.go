@@ -41,7 +41,7 @@ func (e *extension) Sync(ctx context.Context, t sandboxer.Target, dst string, sr
 }
 
 func (b *box) sync(ctx context.Context, t sandboxer.Target, dst, files string, src fs.FS) error {
-	id, err := b.container(ctx, t, filesService, false)
+	id, err := b.files(ctx, t, false)
 	if err != nil {
 		return err
 	}

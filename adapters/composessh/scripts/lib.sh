@@ -40,6 +40,11 @@ tools() {
 	done
 }
 
+# digest prints the SHA-256 of its input. OpenSSL's is several times as fast as that of coreutils.
+digest() {
+	if command -v openssl >/dev/null; then openssl dgst -sha256 -r; else sha256sum; fi | cut -d' ' -f1
+}
+
 # freeze holds the processes of a container. An engine sometimes cannot, where they are just being made.
 freeze() {
 	k=0

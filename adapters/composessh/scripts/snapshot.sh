@@ -4,6 +4,7 @@ name=$1 owner=$2 id=$3 zstd=$4 files=$5 path=$6
 shift 6
 at=$ROOT/$name
 new=$ROOT/.snapshots/.tmp.$id.$$
+out=$id.$$ # what the container for files writes, below the directory that it has as /o
 held=
 undo() {
 	[ -z "$held" ] || engine unpause $held >/dev/null 2>&1
@@ -11,13 +12,13 @@ undo() {
 }
 fail() {
 	undo
-	rm -rf "$new"
+	rm -rf "$new" "$at/out/$out"
 	trap - EXIT
 	[ -z "$1" ] || echo "$1" >&2
 	exit "$2"
 }
 trap 'fail "" 1' EXIT HUP INT TERM
-mkdir -p "$new" || exit 1
+mkdir -p "$new" "$at/out/$out" || exit 1
 list=$(containers "$name" "$owner") || exit 1
 ids=$(printf '%s\n' "$list" | while read -r i _ service; do
 	# One of no service is of the moment, for a connection, and holds no files.
@@ -34,24 +35,24 @@ if [ -n "$ids" ]; then
 		freeze "$i" || fail "the services could not be held" 1
 	done
 fi
+engine exec "$files" env -i "PATH=$path" LC_ALL=C sh -c '
+cd "/o/$1" || exit 1
+zstd=$2
+shift 2
 pack() {
-	engine exec "$files" env -i "PATH=$path" LC_ALL=C tar --format=posix --pax-option=delete=atime,delete=ctime --numeric-owner \
-		--warning=no-file-ignored --sort=name -C / -cf - -- "$@" 2>"$new/said"
-	echo $? >"$new/code"
+	tar --format=posix --pax-option=delete=atime,delete=ctime --numeric-owner --warning=no-file-ignored --sort=name -C / -cf - -- "$@" 2>said
+	echo $? >code
 }
-if [ -n "$zstd" ]; then
-	pack "$@" | zstd -q -1 -T0 >"$new/data" || fail "$(cat "$new/said")" 1
-else
-	pack "$@" >"$new/data" || fail "$(cat "$new/said")" 1
-fi
+if [ -n "$zstd" ] && command -v zstd >/dev/null; then pack "$@" | zstd -q -1 -T0 >data; else pack "$@" >data; fi' sh "$out" "$zstd" "$@" ||
+	fail "$(cat "$at/out/$out/said" 2>/dev/null)" 1
 undo
 held=
-read -r code <"$new/code"
-[ "$code" = 0 ] || fail "$(cat "$new/said")" 1
-rm -f "$new/said" "$new/code"
-cp "$at/compose" "$at/compose.name" "$new/" || fail "" 1
-digest=$(cat "$new/compose.name" "$new/compose" "$new/data" | sha256sum | cut -d' ' -f1) || fail "" 1
-sync "$new"/* 2>/dev/null || sync
+read -r code <"$at/out/$out/code"
+[ "$code" = 0 ] || fail "$(cat "$at/out/$out/said")" 1
+mv "$at/out/$out/data" "$new/data" && rm -rf "$at/out/$out" && cp "$at/compose" "$at/compose.name" "$new/" || fail "" 1
+{ sync "$new"/* 2>/dev/null || sync; } &
+digest=$(cat "$new/compose.name" "$new/compose" "$new/data" | digest) || fail "" 1
+wait
 trap - EXIT
 echo "$new"
 echo "$digest"

@@ -1,0 +1,19 @@
+# files NAME OWNER SERVICE OPTION...: prints the ID of the container for files, which is made when it is first needed, of the image
+# of a service and with the options.
+name=$1 owner=$2 service=$3
+shift 3
+at=$ROOT/$name
+[ -d "$at" ] || exit 76
+lock "$name" 60 || { echo "another process works on $at" >&2; exit 75; }
+[ -e "$at/claim.json" ] && [ ! -e "$at/removing" ] || exit 76
+list=$(containers "$name" "$owner") || exit 1
+id=$(printf '%s\n' "$list" | while read -r i _ s; do [ "$s" != sandboxer-files ] || echo "$i"; done)
+if [ -z "$id" ]; then
+	some=$(printf '%s\n' "$list" | while read -r i _ s; do [ "$s" != "$service" ] || echo "$i"; done | head -n 1)
+	[ -n "$some" ] || exit 76
+	image=$(engine inspect --format '{{.Image}}' "$some") || exit 1
+	id=$(engine run -d "$@" "$image" -c 'while :; do sleep 86400; done') || exit 1
+elif [ "$(engine inspect --format '{{.State.Status}}' "$id")" != running ]; then
+	engine start "$id" >/dev/null || exit 1
+fi
+echo "$id"
