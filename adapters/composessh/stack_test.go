@@ -116,7 +116,8 @@ func nothingLeft(t testing.TB, h *hosttest.Host, id sandboxer.ID) {
 	for _, r := range h.Resources(string(id)) {
 		t.Errorf("left on %s: %s", h.Host().ID, r)
 	}
-	for _, pattern := range []string{"*" + string(id) + "*", ".[nt]*" + string(id) + "*"} {
+	// What fences a name stays for some seconds on purpose.
+	for _, pattern := range []string{string(id) + "*", ".[nt]*" + string(id) + "*"} {
 		found, err := filepath.Glob(filepath.Join(h.Server.Home, place, pattern))
 		if err != nil {
 			t.Fatal(err)

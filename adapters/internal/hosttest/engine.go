@@ -137,8 +137,9 @@ func (e *Engine) Docker(args ...string) string {
 	}
 	out, err := run()
 	var exit *exec.ExitError
-	for tries := 0; args[0] == "exec" && errors.As(err, &exit) && exit.ExitCode() == 126 && tries < 3; tries++ {
-		out, err = run() // a busy engine sometimes cannot start a process
+	for tries := 0; args[0] == "exec" && errors.As(err, &exit) && exit.ExitCode() == 126 && tries < 20; tries++ {
+		<-time.After(200 * time.Millisecond) // a busy engine sometimes cannot start a process
+		out, err = run()
 	}
 	if err != nil {
 		e.tb.Fatal(fmt.Errorf("docker %s on host %d: %w\n%s", strings.Join(args, " "), e.n, err, stderr.String()))
