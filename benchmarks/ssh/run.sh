@@ -39,7 +39,7 @@ go test -p 1 -run '^$' -bench "${1:-Peers}" -benchtime 1x -timeout 60m "${packag
 	}
 	/^Benchmark.*ratio/ {
 		name = $1
-		sub(/^Benchmark[^\/]*\//, "", name); sub(/-[0-9]+$/, "", name); gsub(/_/, " ", name)
+		sub(/^Benchmark.*\//, "", name); sub(/-[0-9]+$/, "", name); gsub(/_/, " ", name)
 		split(name, part, ": ")
 		for (i = 2; i < NF; i++) { # a value, and its unit
 			if ($(i + 1) ~ /-ours$/) { ours = $i; unit = $(i + 1); sub(/-ours$/, "", unit) }
