@@ -66,15 +66,16 @@ func (b *box) filesOptions(labels map[string]string) []string {
 	for _, c := range filesCaps {
 		out = append(out, "--cap-add", c)
 	}
-	labels = maps.Clone(labels)
-	maps.Copy(labels, map[string]string{
+	all := map[string]string{}
+	maps.Copy(all, labels)
+	maps.Copy(all, map[string]string{
 		sandboxer.LabelName: b.name, labelExtension: b.e.id,
 		// Compose's own, so that it counts the container in.
 		"com.docker.compose.project": b.name, "com.docker.compose.service": filesService,
 		"com.docker.compose.container-number": "1", "com.docker.compose.oneoff": "False",
 	})
-	for _, l := range sorted(labels) {
-		out = append(out, "--label", l+"="+labels[l])
+	for _, l := range sorted(all) {
+		out = append(out, "--label", l+"="+all[l])
 	}
 	mount := func(fields ...string) {
 		var text strings.Builder

@@ -12,7 +12,8 @@ if [ -z "$id" ]; then
 	some=$(printf '%s\n' "$list" | while read -r i _ s; do [ "$s" != "$service" ] || echo "$i"; done | head -n 1)
 	[ -n "$some" ] || exit 76
 	image=$(engine inspect --format '{{.Image}}' "$some") || exit 1
-	id=$(engine run -d "$@" "$image" -c 'while :; do sleep 86400; done') || exit 1
+	read -r owned <"$at/owner" # by which it is found and removed
+	id=$(engine run -d "$@" --label "sandboxer-owner=$owned" "$image" -c 'while :; do sleep 86400; done') || exit 1
 elif [ "$(engine inspect --format '{{.State.Status}}' "$id")" != running ]; then
 	engine start "$id" >/dev/null || exit 1
 fi
