@@ -126,7 +126,7 @@ func TestCloneOverGitAndSSH(t *testing.T) {
 	if _, err := workspace.Clone(t.Context(), c, dir, source(t, strings.Replace(url, "one", "two", 1), ""), o); sandboxer.CodeOf(err) != sandboxer.InvalidArgument {
 		t.Errorf("a repository that is not there: %v", err)
 	}
-	if diff := cmp.Diff([]string{"authorized_keys", "home", "host_key", "key", "log", "one", "sshd_config", "tmp"}, names(t, host.Dir)); diff != "" {
+	if diff := cmp.Diff([]string{"authorized_keys", "empty", "home", "host_key", "key", "log", "one", "sshd_config", "tmp"}, names(t, host.Dir)); diff != "" {
 		t.Errorf("left behind (-want +got):\n%s", diff)
 	}
 	if left := names(t, host.Temp); len(left) > 0 {
