@@ -68,7 +68,9 @@ sub frame {
 sub lanes {
 	my ($token, $n) = @_;
 	my ($l, @lane);
-	($place) = grep { length $_ < 100 && mkdir $_, 0700 } map { "$_/sandboxer-$token" } grep { defined } $ENV{TMPDIR}, '/tmp';
+	for my $at (map { "$_/sandboxer-$token" } grep { defined } $ENV{TMPDIR}, '/tmp') {
+		$place = $at if !$place && length $at < 100 && mkdir $at, 0700;
+	}
 	return unless $place && socket($l, 1, 1, 0) && bind($l, pack 'S a108', 1, "$place/s") && listen($l, $n);
 	put(pack('aN', 'L', length "$place/s") . "$place/s");
 	while (grep({ defined } @lane) < $n) {

@@ -54,11 +54,16 @@ func TestStreams(t *testing.T) {
 			host.Address = p.Address
 			c := connectTo(t, s, config(), host)
 			testStreams(t, s, c)
+			var left bytes.Buffer
+			_, err := c.Receive(t.Context(), sandboxer.ExecRequest{Command: shell(`ls -d "/tmp/sandboxer-$SANDBOXER_EXEC" "$TMPDIR/sandboxer-$SANDBOXER_EXEC" 2>/dev/null; echo end`), Stdout: &left})
+			if err != nil || left.String() != "end\n" {
+				t.Errorf("when a command begins, what its stream came over is still there: %v\n%s", err, left.String())
+			}
 			if far := c.RoundTrip() >= 2*test.delay; !far {
 				t.Errorf("the round trip is %v", c.RoundTrip())
 			}
 			var under bytes.Buffer
-			_, err := c.Send(t.Context(), sandboxer.ExecRequest{Command: shell("cat >/dev/null; tr '\\0' ' ' </proc/$PPID/cmdline"), Stdin: strings.NewReader("x"), Stdout: &under})
+			_, err = c.Send(t.Context(), sandboxer.ExecRequest{Command: shell("cat >/dev/null; tr '\\0' ' ' </proc/$PPID/cmdline"), Stdin: strings.NewReader("x"), Stdout: &under})
 			if lanes := strings.HasPrefix(under.String(), "perl"); err != nil || lanes != test.lanes {
 				t.Errorf("it runs under %q, %v", under.String(), err)
 			}
