@@ -2,6 +2,9 @@ package composessh_test
 
 import (
 	"context"
+	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -53,7 +56,15 @@ func TestContainerForFiles(t *testing.T) {
 			t.Errorf("it has no %s:\n%s", want, one)
 		}
 	}
+	// A connection that was lost while it packed, as that leaves it.
+	half := filepath.Join(h.Server.Home, place, string(first.ID()), "out", snap.ID+".4242")
+	if err := errors.Join(os.Mkdir(half, 0o700), os.WriteFile(filepath.Join(half, "data"), []byte("half"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	if err := w.m.DeleteSnapshot(context.Background(), snap.ID); err != nil {
 		t.Error(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(half), "*")); len(left) > 0 {
+		t.Errorf("left of snapshots: %v", left)
 	}
 }

@@ -130,7 +130,7 @@ func TestKeeperInAnyShell(t *testing.T) {
 		t.Run(strings.Join(shell, " "), func(t *testing.T) {
 			t.Parallel()
 			if _, err := exec.LookPath(shell[0]); err != nil {
-				t.Skipf("there is no %s: %v", shell[0], err)
+				lacks(t, "there is no %s: %v", shell[0], err)
 			}
 			mark := func(n int) string { return fmt.Sprintf("%d.%d%d", os.Getpid(), i, n) } // of the seconds that they sleep
 			say := func(k *keeperIn, line string) {

@@ -3,6 +3,7 @@ package sshx
 import (
 	"bufio"
 	"bytes"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -15,11 +16,20 @@ import (
 	"github.com/sand-boxer/sandboxer"
 )
 
+// lacks skips a test that cannot run here, and fails it where all of them must.
+func lacks(tb testing.TB, format string, args ...any) {
+	tb.Helper()
+	if os.Getenv("SANDBOXER_REQUIRE_REAL") == "1" {
+		tb.Fatalf(format, args...)
+	}
+	tb.Skipf(format, args...)
+}
+
 // perl is its path; the test needs that and Linux.
 func perl(tb testing.TB) string {
 	path, err := exec.LookPath("perl")
 	if err != nil || runtime.GOOS != "linux" {
-		tb.Skipf("a runner needs Perl and Linux: %v", err)
+		lacks(tb, "a runner needs Perl and Linux: %v", err)
 	}
 	return path
 }
