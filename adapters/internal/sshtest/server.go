@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -125,11 +126,25 @@ func StartIn(tb testing.TB, place Place, lines ...string) *Server {
 		s.killAll()
 		if tb.Failed() {
 			if log, err := os.ReadFile(filepath.Join(s.Dir, "log")); err == nil {
-				tb.Logf("sshd said:\n%s", log[max(0, len(log)-4096):])
+				tb.Logf("sshd said, but for what it says of each session:\n%s", unusual(string(log)))
 			}
 		}
 	})
 	return s
+}
+
+// unusual is the last of what a server said that is not part of every connection.
+func unusual(log string) string {
+	lines := slices.DeleteFunc(strings.Split(log, "\n"), func(line string) bool {
+		for _, usual := range []string{"Starting session: ", "Close session: ", "Connection from ", "Connection closed by ", "Closing connection to ",
+			"Transferred: ", "Accepted key ", "Accepted publickey ", "Postponed publickey ", "User child is on pid ", "Received disconnect ", "Disconnected from "} {
+			if strings.HasPrefix(line, usual) {
+				return true
+			}
+		}
+		return line == ""
+	})
+	return strings.Join(lines[max(0, len(lines)-20):], "\n")
 }
 
 // tempDir is one with a short name: sockets have to fit, and sshd wants its keys in a place that only we can write.

@@ -170,6 +170,10 @@ panic: died
 q.go:1: undefined: x
 go: downloading something
 ok  	r	0.1s
+
+2 tests complained, first of all:
+p TestBad/sub: x_test.go:2: wrong
+p TestDied: panic: died
 `
 	file := filepath.Join(t.TempDir(), "output.json")
 	var out bytes.Buffer

@@ -19,7 +19,8 @@ type event struct {
 }
 
 // show copies everything to file and prints what `go test` without -v prints: the output of tests that failed or never
-// ended, and a line for each package.
+// ended, and a line for each package. The first complaint of each test that failed is said once more at the end, where a log
+// of a whole run is read first.
 func show(in io.Reader, out io.Writer, file string, verbose bool) error {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
@@ -36,6 +37,7 @@ func show(in io.Reader, out io.Writer, file string, verbose bool) error {
 			p.line(line)
 		}
 		if errors.Is(err, io.EOF) {
+			p.summary()
 			return f.Close()
 		}
 		if err != nil {
@@ -49,6 +51,7 @@ type printer struct {
 	verbose bool
 	order   []string            // tests whose end is not known, in the order of their first words
 	said    map[string][]string // by package and test
+	failed  []string            // a line for each
 }
 
 func (p *printer) line(line string) {
@@ -76,21 +79,39 @@ func (p *printer) line(line string) {
 	case e.Test != "" && (e.Action == "pass" || e.Action == "skip"):
 		delete(p.said, key)
 	case e.Test != "" && e.Action == "fail":
-		p.print(key)
+		p.fail(key)
 	case e.Test == "" && e.Action == "fail":
 		for _, k := range p.order { // a program that died takes down tests that had not ended
-			if strings.HasPrefix(k, e.Package+" ") {
-				p.print(k)
+			if strings.HasPrefix(k, e.Package+" ") && p.said[k] != nil {
+				p.fail(k)
 			}
 		}
 	}
 }
 
-func (p *printer) print(key string) {
+// fail prints what a test said.
+func (p *printer) fail(key string) {
+	complaint := ""
 	for _, text := range p.said[key] {
 		fmt.Fprint(p.out, text)
+		if text = strings.TrimSpace(text); complaint == "" && !strings.HasPrefix(text, "---") {
+			complaint = text
+		}
 	}
 	delete(p.said, key)
+	if complaint != "" { // the parent of a subtest has none
+		p.failed = append(p.failed, key+": "+complaint)
+	}
+}
+
+func (p *printer) summary() {
+	if len(p.failed) == 0 {
+		return
+	}
+	fmt.Fprintf(p.out, "\n%d tests complained, first of all:\n", len(p.failed))
+	for _, line := range p.failed {
+		fmt.Fprintln(p.out, line)
+	}
 }
 
 // chatter is what -v says about the order of tests.
