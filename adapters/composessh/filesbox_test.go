@@ -11,6 +11,7 @@ import (
 	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/internal/hosttest"
@@ -28,8 +29,17 @@ func TestContainerForFiles(t *testing.T) {
 	if id := filesOf(h, first.ID()); id != "" {
 		t.Errorf("the stack has %s before it needs it", id)
 	}
-	if err := first.CopyIn(context.Background(), "copied", fstest.MapFS{"a": {Data: []byte("copied"), Mode: 0o644}}); err != nil {
+	var group errgroup.Group // all need it first
+	for _, name := range []string{"a", "b", "c", "d"} {
+		group.Go(func() error {
+			return first.CopyIn(context.Background(), "copied", fstest.MapFS{name: {Data: []byte("copied"), Mode: 0o644}})
+		})
+	}
+	if err := group.Wait(); err != nil {
 		t.Fatal(err)
+	}
+	if ids := strings.Fields(filesOf(h, first.ID())); len(ids) != 1 {
+		t.Errorf("containers for files: %v", ids)
 	}
 	snap, err := first.Snapshot(context.Background(), sandboxer.SnapshotRequest{})
 	if err != nil {

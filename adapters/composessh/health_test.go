@@ -38,6 +38,24 @@ services:
 	}
 }
 
+// TestHealthCheckThatHangs: a check that takes long is left to the engine, which gives it its own time.
+func TestHealthCheckThatHangs(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Start(t, 2)
+	w := newWorld(t, repository(t, `
+services:
+  app:
+    image: `+hosttest.Image+`
+    init: true
+    command: [sleep, "1000"]
+    healthcheck: {test: "echo x >>/tmp/looks; [ $$(grep -c x /tmp/looks) -gt 1 ] || sleep 100", interval: 5s, timeout: 20s}
+`), "", h)
+	sb := w.create(w.request())
+	if got := output(t, sb, "cat", "/tmp/looks"); got != "x\nx\n" {
+		t.Errorf("it was ready when the check had been made this often: %q", got)
+	}
+}
+
 // TestHealthCheckWithSecret: a check that holds a secret is left to the engine, because a command line shows it.
 func TestHealthCheckWithSecret(t *testing.T) {
 	t.Parallel()

@@ -59,6 +59,8 @@ func built(t *testing.T, h *hosttest.Host) {
 			t.Errorf("%s has no image of its own: %q", id, h.Resources(string(id)))
 		}
 	}
+	// Somebody uses the first one's image for a moment, as a removal by a login that is not root does.
+	h.Docker("run", "-d", "--rm", "--init", "--label", "sandboxer-name=other", "--label", "sandboxer-owner=other", string(first.ID())+"-app", "sleep", "2")
 	for _, sb := range []interface {
 		Teardown(context.Context) (sandboxer.CleanupReport, error)
 		ID() sandboxer.ID

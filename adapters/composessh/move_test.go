@@ -25,7 +25,8 @@ func trust(t *testing.T, one, two *hosttest.Host) (knownHosts, uses string) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"bin/ssh": fmt.Sprintf("#!/bin/sh\necho \"$@\" >>'%s'\nexec /usr/bin/ssh -F '%s/config' \"$@\"\n", uses, bin),
+		"bin/ssh": fmt.Sprintf("#!/bin/sh\necho \"$@\" >>'%[1]s'\n[ ! -e '%[2]s/broken' ] || { head -c 100 | /usr/bin/ssh -F '%[2]s/config' \"$@\"; echo 'the line broke' >&2; exit 255; }\n"+
+			"exec /usr/bin/ssh -F '%[2]s/config' \"$@\"\n", uses, bin),
 		"bin/config": fmt.Sprintf("Host two\nHostKeyAlias two\nUser %s\nIdentitiesOnly yes\nIdentityFile %s\nUserKnownHostsFile %s\nGlobalKnownHostsFile /dev/null\n"+
 			"ProxyCommand nsenter --net=%s busybox nc %s %s\n", two.Server.User, filepath.Join(two.Server.Dir, "key"), knownHosts, two.NetNS, address, port),
 		"home/.bashrc": "PATH=" + bin + ":$PATH\n",
@@ -105,6 +106,17 @@ func TestMoveSnapshot(t *testing.T) {
 		t.Errorf("with another digest: %v", err)
 	}
 	nothingOf("another digest")
+	broken := filepath.Join(filepath.Dir(uses), "broken")
+	if err := os.WriteFile(broken, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := move(snap.Digest, "two"); !errors.Is(err, sandboxer.Unsupported) || !sandboxer.IsRefused(err) || !strings.Contains(err.Error(), "the line broke") {
+		t.Errorf("over a line that breaks: %v", err)
+	}
+	nothingOf("a line that breaks")
+	if err := os.Remove(broken); err != nil {
+		t.Fatal(err)
+	}
 	to, got, err := move(snap.Digest, "two")
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +124,7 @@ func TestMoveSnapshot(t *testing.T) {
 	if got.Digest != snap.Digest || got.SizeBytes != snap.SizeBytes || got.Host != two.Host().ID || got.ID != "copy" {
 		t.Errorf("moved %+v as %+v", snap, got)
 	}
-	if said, _ := os.ReadFile(uses); strings.Count(string(said), "\n") != 3 {
+	if said, _ := os.ReadFile(uses); strings.Count(string(said), "\n") != 4 {
 		t.Errorf("uses of the client:\n%s", said)
 	}
 

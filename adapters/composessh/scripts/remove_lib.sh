@@ -28,11 +28,15 @@ remove() {
 	done
 	# While there are images, one of which may be the sandbox's own.
 	[ ! -d "$at/workspace" ] || [ -n "$(containers "$name" "$owner")" ] || clear_away "$at/workspace"
-	list=$(labelled "$name" "$owner" images -q --no-trunc) || return 1
-	if [ -n "$list" ]; then
+	tries=8 # a container that somebody else made of an image for a moment keeps it
+	while [ $tries -gt 0 ]; do
+		list=$(labelled "$name" "$owner" images -q --no-trunc) || return 1
+		[ -n "$list" ] || break
 		engine rmi -f $list >/dev/null 2>&1
 		printf '%s\n' "$list" | while read -r n; do echo "removed image $n"; done
-	fi
+		tries=$((tries - 1))
+		[ -z "$(labelled "$name" "$owner" images -q)" ] || sleep 0.5
+	done
 	# Only what is seen to be gone is gone.
 	for kind in container network volume image; do
 		case $kind in
@@ -65,11 +69,14 @@ empty() {
 }
 
 # clear_away removes a directory of ours. Where we may not, because containers wrote what is in it and the one that could have
-# emptied it is gone, a container of the moment does, of whatever image the engine has: it brings the host's programs.
+# emptied it is gone, a container of the moment does, of whatever image the engine has: it brings the host's programs. Images
+# of other sandboxes come last: while the container is there, they could not be removed.
 clear_away() {
 	rm -rf "$1" 2>/dev/null
 	[ -e "$1" ] && [ "$(id -u)" != 0 ] || return 0
-	for image in $(engine images -q --no-trunc | head -n 8); do
+	ours=$(engine images -q --no-trunc --filter label=sandboxer-name)
+	others=$(engine images -q --no-trunc | grep -vxF -e "${ours:-none}" | head -n 8)
+	for image in $(labelled "$name" "$owner" images -q --no-trunc) $others $(printf '%s\n' "$ours" | head -n 8); do
 		engine run --rm --network none --read-only --cap-drop ALL --cap-add DAC_OVERRIDE --cap-add FOWNER \
 			--security-opt no-new-privileges:true --pids-limit 16 --user 0:0 --label "sandboxer-name=$name" --label "sandboxer-owner=$owner" \
 			-v "$1:/w" $(tools) --entrypoint /usr/bin/env "$image" -i PATH=/usr/bin:/bin find /w -mindepth 1 -delete >/dev/null 2>&1 && break
