@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -271,6 +273,44 @@ func TestIdleConnectionsEnd(t *testing.T) {
 	usable(t, c)
 	s.WaitNoProcess("", 10*time.Second)
 	usable(t, c)
+}
+
+// TestJoinsADialThatIsGivenUp: who comes when the caller that a connection was being made for has just left does not hear of
+// that. It was seen to fail where such a dial's end was told to all who waited.
+func TestJoinsADialThatIsGivenUp(t *testing.T) {
+	t.Parallel()
+	s := sshtest.Start(t)
+	cfg := config()
+	begun, end := make(chan struct{}), make(chan struct{})
+	var dials atomic.Int32
+	cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if dials.Add(1) == 1 {
+			close(begun)
+			<-ctx.Done()
+			<-end
+			return nil, ctx.Err()
+		}
+		var d net.Dialer
+		return d.DialContext(ctx, network, address)
+	}
+	c := connect(t, s, cfg)
+	ctx, leave := context.WithCancel(t.Context())
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() { _, err := c.Output(ctx, "true"); first <- err }()
+	<-begun
+	leave()
+	if err := within(t, 10*time.Second, first); sandboxer.CodeOf(err) != sandboxer.Canceled {
+		t.Errorf("who left: %v", err)
+	}
+	go func() { _, err := c.Output(t.Context(), "true"); second <- err }()
+	<-time.After(100 * time.Millisecond) // until it waits; it passes in any case where that takes longer
+	close(end)
+	if err := within(t, 20*time.Second, second); err != nil {
+		t.Errorf("who came then: %v", err)
+	}
+	if n := dials.Load(); n != 2 {
+		t.Errorf("%d dials", n)
+	}
 }
 
 func TestClosedPool(t *testing.T) {

@@ -156,6 +156,7 @@ func (h *host) dialWith(ctx context.Context) {
 		c, err := h.p.dial(ctx, h.way)
 		h.mu.Lock()
 		defer h.mu.Unlock()
+		stopped := ctx.Err() != nil && h.p.ctx.Err() == nil
 		h.dials--
 		if h.dials == 0 {
 			h.stopDials()
@@ -165,9 +166,12 @@ func (h *host) dialWith(ctx context.Context) {
 			c.close()
 			err = errClosed
 		}
-		if err == nil {
+		switch {
+		case err == nil:
 			h.adopt(c)
-		} else {
+		case stopped: // nobody waited any more; whoever has come since is not to hear of it
+			h.grow()
+		default:
 			h.noGrowth = time.Now().Add(time.Second)
 			if len(h.transports) == 0 {
 				h.failWaiters(err)
