@@ -286,9 +286,12 @@ func TestJoinsADialThatIsGivenUp(t *testing.T) {
 	cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if dials.Add(1) == 1 {
 			close(begun)
-			<-ctx.Done()
-			<-end
-			return nil, ctx.Err()
+			select {
+			case <-ctx.Done():
+				<-end
+				return nil, ctx.Err()
+			case <-end: // the second came before the first had left, and it goes on for that
+			}
 		}
 		var d net.Dialer
 		return d.DialContext(ctx, network, address)
@@ -308,7 +311,7 @@ func TestJoinsADialThatIsGivenUp(t *testing.T) {
 	if err := within(t, 20*time.Second, second); err != nil {
 		t.Errorf("who came then: %v", err)
 	}
-	if n := dials.Load(); n != 2 {
+	if n := dials.Load(); n > 2 {
 		t.Errorf("%d dials", n)
 	}
 }
