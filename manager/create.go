@@ -117,17 +117,31 @@ func (m *Manager) join(ctx context.Context, id sandboxer.ID, q asked, minted boo
 	f = &flight{asked: q, waiters: 1, cancel: cancel, decided: make(chan struct{}), done: make(chan struct{})}
 	m.flights[id] = f
 	m.hand(func() {
+		f.err = errExited
+		defer func() {
+			if errors.Is(f.err, errExited) {
+				m.lookLater(jobRetry, string(id))
+			}
+			m.land(f, id)
+		}()
 		f.sb, f.err = m.create(fctx, f, id, minted)
-		m.mu.Lock()
-		delete(m.flights, id)
-		if !f.owns {
-			close(f.decided)
-		}
-		m.mu.Unlock()
-		cancel(nil)
-		close(f.done)
 	})
 	return f, false, nil, nil
+}
+
+// errExited: a call of an extension ended its goroutine, as a mock does that was not told to expect it.
+var errExited = sandboxer.Mark(sandboxer.Internal, errors.New("a call of its extension ended the goroutine (runtime.Goexit, as testing.T.FailNow does); what it made is removed in the background"))
+
+// land ends a flight.
+func (m *Manager) land(f *flight, id sandboxer.ID) {
+	m.mu.Lock()
+	delete(m.flights, id)
+	if !f.owns {
+		close(f.decided)
+	}
+	m.mu.Unlock()
+	f.cancel(nil)
+	close(f.done)
 }
 
 // own says that the ID belongs to the flight's request from now on.
@@ -243,15 +257,20 @@ func (m *Manager) createRecord(ctx context.Context, f *flight, r *record) error 
 	return c.run(ctx)
 }
 
-// Run creates a sandbox, calls fn with it, and removes it when fn returns or panics, also under a dead ctx. The error
-// joins fn's and the removal's.
+// Run creates a sandbox, calls fn with it, and removes it when fn returns or panics, also under a dead ctx. Close cancels
+// fn's ctx and waits for that. The error joins fn's and the removal's.
 func (m *Manager) Run(ctx context.Context, req sandboxer.CreateRequest, fn func(context.Context, *Sandbox) error) (err error) {
+	ctx, done, err := m.begin(ctx)
+	if err != nil {
+		return wrap("run", &record{ID: req.ID}, err)
+	}
+	defer done()
 	sb, err := m.Create(ctx, req)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		_, tearErr := sb.Teardown(ctx)
+		_, tearErr := m.teardown(ctx, sb.id, because{"", "its Run ended"}) // also while the Manager is being closed
 		err = errors.Join(err, tearErr)
 	}()
 	return fn(ctx, sb)

@@ -18,12 +18,15 @@ type creation struct {
 	r       *record
 	first   *stop
 	snap    *snapshotRecord
-	targets int              // burst targets looked at so far
-	slowAt  time.Time        // when the first choice has had its time; zero: it has as long as it needs
-	tried   []error          // why each place did not serve, in order
-	own     func()           // called once an intent of it stands in the store
-	begun   bool             // an attempt of this call stands in the store
-	pending []store.Mutation // what closes the last attempt, in the commit that opens the next or ends the sandbox
+	targets int       // burst targets looked at so far
+	slowAt  time.Time // when the first choice has had its time; zero: it has as long as it needs
+	tried   []error   // why each place did not serve, in order
+	own     func()    // called once an intent of it stands in the store
+	begun   bool      // an attempt of this call stands in the store
+	// doubtful: the last attempt was torn down by name, and nobody can look whether its backend makes it after that. Another
+	// place would be a second one that is paid for.
+	doubtful bool
+	pending  []store.Mutation // what closes the last attempt, in the commit that opens the next or ends the sandbox
 }
 
 func (c *creation) run(ctx context.Context) error {
@@ -51,6 +54,9 @@ func final(err error) bool {
 
 // movesOn reports whether the policy tries another place after err.
 func (c *creation) movesOn(err error) bool {
+	if c.doubtful {
+		return false
+	}
 	if errors.Is(err, errSlow) {
 		return true
 	}
@@ -203,6 +209,9 @@ func (c *creation) notOpened(s *stop, h sandboxer.Host, err error) error {
 	return sandboxer.Refused(codeOr(err, sandboxer.Unavailable), fmt.Errorf("nothing was created, because the intent could not be stored: %w", err))
 }
 
+// maxNumber is how many attempts one sandbox may have: their numbers are in names of three digits.
+const maxNumber = 999
+
 // number picks the next attempt's number. Its name must be no other sandbox's ID, and the ID no other's attempt: the
 // commit that opens it checks what is read here.
 func (c *creation) number(ctx context.Context) ([]store.Mutation, int, error) {
@@ -225,8 +234,8 @@ func (c *creation) number(ctx context.Context) ([]store.Mutation, int, error) {
 		guards = append(guards, store.Mutation{Do: store.Check, Key: sandboxKey(base), Expect: got[0].Rev})
 	}
 	for ; n > 1; n++ {
-		if n > 999 {
-			return nil, 0, sandboxer.Refused(sandboxer.ResourceExhausted, errors.New("999 attempts were made; use a new ID"))
+		if n > maxNumber {
+			return nil, 0, sandboxer.Refused(sandboxer.ResourceExhausted, fmt.Errorf("%d attempts were made; use a new ID", maxNumber))
 		}
 		taken := sandboxKey(sandboxer.ID(sandboxer.HandleRef{ID: c.r.ID, Attempt: n}.Name()))
 		got, err := c.m.cfg.Store.Get(ctx, taken)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -188,7 +189,7 @@ func (m *Manager) call(ctx context.Context, c sandboxer.Call, f func(context.Con
 		begun = time.Now()
 	}
 	crash.Point("call", string(c.Op), "before")
-	err := f(ctx)
+	err := m.contained(ctx, c, f)
 	crash.Point("call", string(c.Op), "after")
 	if !debug {
 		return err
@@ -199,6 +200,19 @@ func (m *Manager) call(ctx context.Context, c sandboxer.Call, f func(context.Con
 	}
 	m.cfg.Logger.DebugContext(ctx, "call", attrs...)
 	return err
+}
+
+// contained makes a panic of an adapter, or of an interceptor, an error like any other: what it had made by then is removed,
+// and everything else that the program has goes on.
+func (m *Manager) contained(ctx context.Context, c sandboxer.Call, f func(context.Context) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			m.cfg.Logger.ErrorContext(ctx, "a call panicked", "op", c.Op, "extension", c.Extension, "host", c.Host, "sandbox", c.ID,
+				"consumer", c.Consumer.ID, "panic", p, "stack", string(debug.Stack()))
+			err = sandboxer.Mark(sandboxer.Internal, fmt.Errorf("%s of %s panicked: %v; this is a bug of its adapter, or of an interceptor (the log has the stack)", c.Op, c.Extension, p))
+		}
+	}()
+	return f(ctx)
 }
 
 // intercepted wraps f in the interceptors, the first outermost.

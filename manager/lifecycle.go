@@ -48,7 +48,7 @@ func (s *Sandbox) Pause(ctx context.Context) error {
 			return s.m.lookAgain(ctx, on, err)
 		}
 		r.State, r.Reason, r.Undying = sandboxer.StatePaused, "paused on request", true
-		return s.m.save(ctx, "pause", r)
+		return notStored("it is paused", s.m.save(ctx, "pause", r))
 	})
 }
 
@@ -82,8 +82,16 @@ func (s *Sandbox) Resume(ctx context.Context) error {
 			return s.m.lookAgain(ctx, on, err)
 		}
 		s.m.running(r, reach)
-		return s.m.save(ctx, "resumed", r)
+		return notStored("it runs again", s.m.save(ctx, "resumed", r))
 	})
+}
+
+// notStored is the error of a commit behind a call that was answered. It is no refusal, whatever the store says.
+func notStored(done string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return sandboxer.Mark(sandboxer.CodeOf(err), fmt.Errorf("%s, but that could not be stored, and is looked at again: %w", done, err))
 }
 
 // running takes in what a backend says of a sandbox that runs.
@@ -203,7 +211,7 @@ func (s *Sandbox) Extend(ctx context.Context, until time.Time) (granted time.Tim
 			r.ExpiresAt = granted
 		}
 		granted = r.ExpiresAt
-		return s.m.save(ctx, "extend", r)
+		return notStored("its backend has extended it", s.m.save(ctx, "extend", r))
 	})
 	return granted, err
 }
@@ -229,7 +237,7 @@ func (m *Manager) teardown(ctx context.Context, id sandboxer.ID, cause error) (r
 	defer cancel()
 	held, release, err := m.acquireToRemove(ctx, string(id))
 	if err != nil {
-		return rep, wrap("teardown", &record{ID: id}, err)
+		return rep, m.removeLater(id, cause, err)
 	}
 	defer release()
 	r, err := m.load(held, id)
@@ -237,7 +245,7 @@ func (m *Manager) teardown(ctx context.Context, id sandboxer.ID, cause error) (r
 		return rep, nil // ended, and its record dropped since
 	}
 	if err != nil {
-		return rep, wrap("teardown", &record{ID: id}, err)
+		return rep, m.removeLater(id, cause, err)
 	}
 	if !r.ended() {
 		err = m.end(ctx, r, cause)
@@ -246,6 +254,13 @@ func (m *Manager) teardown(ctx context.Context, id sandboxer.ID, cause error) (r
 		rep = *r.Cleanup
 	}
 	return rep, wrap("teardown", r, err)
+}
+
+// removeLater leaves a removal that could not begin to the retries: whoever asked for it may never ask again.
+func (m *Manager) removeLater(id sandboxer.ID, cause, err error) error {
+	m.rememberDoom(string(id), doom{cause: cause})
+	m.lookLater(jobRetry, string(id))
+	return wrap("teardown", &record{ID: id}, sandboxer.Mark(sandboxer.CodeOf(err), fmt.Errorf("its removal could not begin, and goes on in the background: %w", err)))
 }
 
 // Abandon ends the record of a sandbox that cannot be torn down, on an operator's word: its backend is gone for good, or
@@ -331,16 +346,29 @@ func (m *Manager) retry(id string) {
 	defer release()
 	r, err := m.load(ctx, sandboxer.ID(id))
 	if err != nil {
+		if errors.Is(err, sandboxer.NotFound) {
+			m.forgetDoom(id)
+		}
 		m.unreadable(jobRetry, id, err)
 		return
 	}
+	if r.ended() {
+		m.forgetDoom(id)
+		return
+	}
+	if r.State == sandboxer.StateOrphaned && now().Before(r.NextTry) {
+		return
+	}
+	at := r.current().spot()
+	if !m.spots.enter(at) {
+		m.retries.add(now().Add(spotPause+jittered(spotPause, spotPause)), jobRetry, id)
+		return
+	}
+	defer func() { m.spots.leave(at, err) }()
 	ctx, cancel := m.detach(ctx)
 	defer cancel()
 	switch r.State {
 	case sandboxer.StateOrphaned:
-		if now().Before(r.NextTry) {
-			return
-		}
 		err = m.end(ctx, r, nil)
 	case sandboxer.StateTearingDown, sandboxer.StateProvisioning, sandboxer.StateUnknown:
 		err = m.settleOne(ctx, r, because{sandboxer.Unavailable, "the store failed while it was being created"})
@@ -372,7 +400,13 @@ func (m *Manager) expire(id sandboxer.ID) {
 	if (r.State != sandboxer.StateReady && r.State != sandboxer.StatePaused) || r.ExpiresAt.IsZero() || now().Before(r.ExpiresAt) {
 		return // an Extend has armed its own entry
 	}
-	if _, err := m.teardown(m.ctx, id, because{"", "its time to live was over"}); err != nil {
+	at := r.current().spot()
+	if !m.spots.enter(at) {
+		m.sched.add(now().Add(spotPause+jittered(spotPause, spotPause)), jobExpire, string(id))
+		return
+	}
+	defer func() { m.spots.leave(at, err) }()
+	if _, err = m.teardown(m.ctx, id, because{"", "its time to live was over"}); err != nil {
 		m.cfg.Logger.Warn("an expired sandbox could not be removed; it is tried again", "sandbox", id, "error", err)
 		m.lookLater(jobExpire, string(id)) // where it is orphaned by now, that finds nothing to do
 	}

@@ -33,6 +33,7 @@ type Manager struct {
 	inUse    map[string]int // snapshots that are being restored or sent
 	looks    map[look]bool
 	doomed   map[string]doom
+	spots    busySpots
 
 	recipes recall
 
@@ -94,7 +95,9 @@ func open(ctx context.Context, cfg Config) (*Manager, error) {
 		return nil, errors.Join(wrap("new manager", nil, err), m.closeExtensions())
 	}
 	if err := m.recover(ctx); err != nil {
-		m.stop()
+		if stuck := m.stop(); stuck != nil {
+			return nil, errors.Join(wrap("new manager", nil, err), stuck)
+		}
 		return nil, errors.Join(wrap("new manager", nil, err), m.closeExtensions())
 	}
 	m.background()
@@ -155,7 +158,8 @@ func (m *Manager) every(interval time.Duration, f func(context.Context)) {
 
 // Close refuses new work, cancels creates in flight and waits for their clean-up. Live sandboxes live on, and so do their
 // records: the next Manager of the store finds them. With a store that is not durable everything is removed instead. What
-// cannot be finished within TeardownTimeout stays an intent. Closing again does nothing.
+// cannot be finished within TeardownTimeout stays an intent; where an extension does not return even then, Close gives up
+// waiting for it some seconds later, says so, and does not close the extensions. Closing again does nothing.
 func (m *Manager) Close() error {
 	m.mu.Lock()
 	if m.closed {
@@ -172,13 +176,17 @@ func (m *Manager) Close() error {
 	if !m.durable {
 		errs = append(errs, m.removeAll())
 	}
-	m.stop()
+	stuck := m.stop()
 	if m.cfg.Meter != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), m.cfg.TeardownTimeout)
 		m.deliver(ctx)
 		cancel()
 	}
-	errs = append(errs, m.closeExtensions())
+	if stuck == nil {
+		errs = append(errs, m.closeExtensions())
+	} else { // which may be closed only after the last call has returned
+		errs = append(errs, stuck)
+	}
 	m.release()
 	if err := errors.Join(errs...); err != nil {
 		return wrap("close", nil, err)
@@ -188,15 +196,33 @@ func (m *Manager) Close() error {
 
 var errClosed = sandboxer.Mark(sandboxer.Canceled, errors.New("the manager was closed"))
 
-// stop ends everything that runs.
-func (m *Manager) stop() {
+// stop ends everything that runs, and waits for it. An extension that does not heed the end of its context keeps nobody for
+// ever.
+func (m *Manager) stop() error {
 	m.cancel()
 	m.sched.stop()
 	m.retries.stop()
 	m.closeForwards()
-	m.work.Wait()
-	m.events.close()
+	most := m.cfg.TeardownTimeout + closeMargin
+	ended := make(chan struct{})
+	go func() {
+		m.work.Wait()
+		close(ended)
+	}()
+	late := time.NewTimer(most)
+	defer late.Stop()
+	defer m.events.close()
+	select {
+	case <-ended:
+		return nil
+	case <-late.C:
+		return sandboxer.Mark(sandboxer.DeadlineExceeded, fmt.Errorf(
+			"calls of extensions, or functions given to Run, still run %v after their contexts ended; they are left behind, and what they make is settled when a manager opens the store again", most))
+	}
 }
+
+// closeMargin is how long Close waits beyond what is cleaned up in TeardownTimeout.
+const closeMargin = 10 * time.Second
 
 func (m *Manager) closeExtensions() error {
 	var errs []error

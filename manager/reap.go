@@ -188,6 +188,27 @@ func (rp *reaper) incomplete(a account, what string, err error) {
 	rp.m.cfg.Logger.Warn("a listing is incomplete; nothing is concluded from it", "what", what, "of", a.String(), "error", err)
 }
 
+// checkListed refuses what a record could not be made of, whatever its labels say: an adapter forgot something.
+func checkListed(a account, ref sandboxer.HandleRef) error {
+	switch err := ref.ID.Validate(); {
+	case err != nil:
+		return err
+	case ref.Attempt < 1 || ref.Attempt > maxNumber:
+		return fmt.Errorf("%s is listed as attempt %d, which is not between 1 and %d", ref.ID, ref.Attempt, maxNumber)
+	case ref.Extension != a.x.id || ref.Host != a.host.ID:
+		return fmt.Errorf("%s is listed with a handle of extension %q and host %q", ref.Name(), ref.Extension, ref.Host)
+	}
+	return nil
+}
+
+// odd notes one thing that is listed in a way that nothing can be concluded from.
+func (rp *reaper) odd(a account, err error) {
+	rp.mu.Lock()
+	defer rp.mu.Unlock()
+	rp.report.Incomplete = append(rp.report.Incomplete, fmt.Sprintf("listing of %v: %v; its adapter must use Handles as it was given them", a, err))
+	rp.m.cfg.Logger.Warn("something is listed with a handle that is none", "of", a.String(), "error", err)
+}
+
 // instances deals with what a backend lists. The whole listing is read before any record is.
 func (rp *reaper) instances(ctx context.Context, a account) {
 	lister, ok := sandboxer.As[sandboxer.Lister](a.x.ext)
@@ -207,6 +228,10 @@ func (rp *reaper) instances(ctx context.Context, a account) {
 		rp.mu.Lock()
 		rp.seen[a.x.id+"/"+name] = true
 		rp.mu.Unlock()
+		if err := checkListed(a, in.Handle.Ref()); err != nil {
+			rp.odd(a, err)
+			continue
+		}
 		if err := rp.instance(ctx, a, in); err != nil {
 			rp.failed(fmt.Errorf("%s at %v: %w", name, a, err))
 			if unanswered(err) {

@@ -218,9 +218,35 @@ func (m *Manager) inspect(ctx context.Context, id sandboxer.ID) (lost bool, err 
 	return r.ended(), err
 }
 
-// removeAll removes every sandbox and snapshot of a store that nobody will remember, many at once: one that cannot be
-// removed keeps no other from it.
+// removeAll removes every sandbox and snapshot of a store that nobody will remember. It gives up where nothing has ended for
+// longer than one removal may take.
 func (m *Manager) removeAll() error {
+	ended, beat := make(chan error, 1), make(chan struct{}, 1)
+	go func() {
+		ended <- m.removeEach(func() {
+			select {
+			case beat <- struct{}{}:
+			default:
+			}
+		})
+	}()
+	most := m.cfg.TeardownTimeout + closeMargin
+	late := time.NewTimer(most)
+	defer late.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-beat:
+			late.Reset(most)
+		case <-late.C:
+			return sandboxer.Mark(sandboxer.DeadlineExceeded, fmt.Errorf("removals still run after %v, against the end of their contexts; what they have not removed, nobody knows of any more", most))
+		}
+	}
+}
+
+// removeEach removes many at once: one that cannot be removed keeps no other from it.
+func (m *Manager) removeEach(beat func()) error {
 	ctx := context.Background()
 	all := &parallel{slots: make(chan struct{}, maxWorkers)}
 	for r, err := range m.records(ctx, Filter{}) {
@@ -229,6 +255,7 @@ func (m *Manager) removeAll() error {
 		}
 		if !r.ended() {
 			all.do(func() error {
+				defer beat()
 				_, err := m.teardown(ctx, r.ID, because{"", "its manager was closed, and its store remembers nothing"})
 				return err
 			})
@@ -238,7 +265,10 @@ func (m *Manager) removeAll() error {
 		if err != nil {
 			return errors.Join(all.wait(), err)
 		}
-		all.do(func() error { return m.removeOneSnapshot(ctx, sr.Key.ID) })
+		all.do(func() error {
+			defer beat()
+			return m.removeOneSnapshot(ctx, sr.Key.ID)
+		})
 	}
 	return all.wait()
 }

@@ -260,7 +260,7 @@ func (m *Manager) finish(ctx context.Context, r *record, a *attempt, muts []stor
 		}
 	}
 	if err := m.save(ctx, "T2", r, muts...); err != nil {
-		return fmt.Errorf("nothing is left of it, but that could not be stored, and is tried again: %w", err)
+		return sandboxer.Mark(sandboxer.CodeOf(err), fmt.Errorf("nothing is left of it, but that could not be stored, and is tried again: %w", err))
 	}
 	return nil
 }

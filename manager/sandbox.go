@@ -261,6 +261,9 @@ func (t *tail) String() string {
 // CopyIn copies a tree into the directory dst of the sandbox: os.DirFS("."), an embed.FS, any fs.FS. Modes, modification
 // times, symbolic links and empty directories are kept. A relative dst is in the workspace; "" is the workspace.
 func (s *Sandbox) CopyIn(ctx context.Context, dst string, src fs.FS) error {
+	if src == nil {
+		return wrap("copy-in", &record{ID: s.id}, errNoFS)
+	}
 	return use(ctx, s, sandboxer.OpCopyIn, sandboxer.CapFiles, func(ctx context.Context, x sandboxer.FileTransferer, t sandboxer.Target) error {
 		return pipe(ctx,
 			func(ctx context.Context, w io.Writer) error {
@@ -271,12 +274,17 @@ func (s *Sandbox) CopyIn(ctx context.Context, dst string, src fs.FS) error {
 	})
 }
 
+var errNoFS = sandboxer.Refused(sandboxer.InvalidArgument, errors.New("the file system to copy from is nil"))
+
 // Sync makes the directory dst of the sandbox equal to src, and sends only what differs: the way to bring changes of a local
 // tree into a sandbox that runs. What src has not is removed, also what the sandbox made itself; sync a directory that holds
 // nothing else. Files are told apart by kind, size, mode and modification time, as rsync does; those of a file system without
 // times, such as an embed.FS, are sent each time. After an error dst may hold some of both, and another Sync completes it.
 // Unsupported where the extension is no [sandboxer.Syncer], or cannot sync that dst; CopyIn then brings all of src.
 func (s *Sandbox) Sync(ctx context.Context, dst string, src fs.FS) error {
+	if src == nil {
+		return wrap("sync", &record{ID: s.id}, errNoFS)
+	}
 	return use(ctx, s, sandboxer.OpSync, sandboxer.CapSync, func(ctx context.Context, x sandboxer.Syncer, t sandboxer.Target) error {
 		return x.Sync(ctx, t, dst, src)
 	})
@@ -311,9 +319,12 @@ func pipe(ctx context.Context, write func(context.Context, io.Writer) error, rea
 	pr, pw := io.Pipe()
 	wrote := make(chan error, 1)
 	go func() {
-		err := write(ctx, pw)
-		_ = pw.CloseWithError(err) // nil: io.EOF
-		wrote <- err
+		err := errExited // unless write returns
+		defer func() {
+			_ = pw.CloseWithError(err) // nil: io.EOF
+			wrote <- err
+		}()
+		err = write(ctx, pw)
 	}()
 	readErr := read(ctx, pr)
 	if readErr == nil {
@@ -339,7 +350,9 @@ var errReaderGone = errors.New("the other side of the transfer ended")
 // connection belongs to the caller, who closes it.
 func (s *Sandbox) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	err = use(ctx, s, sandboxer.OpDial, sandboxer.CapDial, func(ctx context.Context, x sandboxer.Dialer, t sandboxer.Target) (err error) {
-		conn, err = x.Dial(ctx, t, network, address)
+		if conn, err = x.Dial(ctx, t, network, address); err == nil && conn == nil {
+			err = sandboxer.Mark(sandboxer.Internal, errors.New("its adapter returned neither a connection nor an error"))
+		}
 		return err
 	})
 	return conn, err

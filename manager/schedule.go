@@ -97,12 +97,19 @@ func (s *schedule) fire() {
 // worker handles due entries until there are none, and calls in another worker while there are more.
 func (s *schedule) worker() {
 	defer s.group.Done()
+	left := false
+	defer func() {
+		if !left { // a call ended the goroutine
+			s.mu.Lock()
+			s.leave()
+			s.mu.Unlock()
+		}
+	}()
 	for {
 		s.mu.Lock()
 		if s.stopped || len(s.heap) == 0 || s.heap[0].at > time.Now().UnixNano() {
-			s.workers--
-			s.timerAt = 0
-			s.wake()
+			left = true
+			s.leave()
 			s.mu.Unlock()
 			return
 		}
@@ -111,6 +118,13 @@ func (s *schedule) worker() {
 		s.mu.Unlock()
 		s.handle(e.job, e.id)
 	}
+}
+
+// leave takes a worker out. With s.mu held.
+func (s *schedule) leave() {
+	s.workers--
+	s.timerAt = 0
+	s.wake()
 }
 
 func (s *schedule) push(e entry) {

@@ -89,8 +89,11 @@ func (m *Manager) takeSnapshot(ctx context.Context, on *subject, x sandboxer.Sna
 		got, err = x.Snapshot(ctx, on.target, req)
 		return err
 	})
-	if err == nil {
+	switch {
+	case err == nil:
 		err = m.keepSnapshot(ctx, r, got)
+	case got.ID != "":
+		err = sandboxer.Mark(sandboxer.CodeOf(err), err) // a snapshot beside it: no refusal, whoever calls it one
 	}
 	if err != nil {
 		return sandboxer.Snapshot{}, m.dropSnapshot(ctx, r, err)
@@ -208,7 +211,7 @@ func (m *Manager) seesSnapshot(ctx context.Context, snapper sandboxer.Snapshotte
 }
 
 // DeleteSnapshot deletes a snapshot. FailedPrecondition while it is being restored or sent; NotFound where there is none.
-// On an error its removal is tried again in the background until it succeeds.
+// After an error that is no refusal (see [sandboxer.IsRefused]) its removal is tried again in the background until it succeeds.
 func (m *Manager) DeleteSnapshot(ctx context.Context, id string) error {
 	ctx, done, err := m.begin(ctx)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sand-boxer/sandboxer"
 )
@@ -53,6 +54,60 @@ func (b *bySpot) run(ctx context.Context) error {
 	}
 	all.Wait()
 	return errors.Join(errs...)
+}
+
+// busySpots keeps backends that do not answer from holding all who remove what is due: of such a spot only a few removals run
+// at once, until one is answered or some time has passed.
+type busySpots struct {
+	mu sync.Mutex
+	at map[spot]*busySpot
+}
+
+type busySpot struct {
+	running    int
+	silentTill time.Time
+}
+
+const (
+	silentMost = 4                // removals at once where nobody answers
+	silentFor  = 2 * time.Minute  // behind one that was not answered
+	spotPause  = 10 * time.Second // how long, and up to twice that, a removal waits for another look
+)
+
+// enter counts a removal in, unless the spot has as many as it may.
+func (b *busySpots) enter(s spot) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.at == nil {
+		b.at = map[spot]*busySpot{}
+	}
+	at := b.at[s]
+	if at == nil {
+		at = &busySpot{}
+		b.at[s] = at
+	}
+	if at.running >= silentMost && time.Now().Before(at.silentTill) {
+		return false
+	}
+	at.running++
+	return true
+}
+
+// leave counts it out, with what became of it.
+func (b *busySpots) leave(s spot, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at := b.at[s]
+	at.running--
+	switch {
+	case unanswered(err):
+		at.silentTill = time.Now().Add(silentFor)
+	case err == nil:
+		at.silentTill = time.Time{}
+	}
+	if at.running == 0 && at.silentTill.IsZero() {
+		delete(b.at, s)
+	}
 }
 
 // unanswered reports whether a function failed because nobody answered.

@@ -62,6 +62,7 @@ func (t *try) run(ctx context.Context) error {
 	}
 	if !clean {
 		err = sandboxer.Mark(sandboxer.CodeOf(err), err) // something was created: no refusal, whatever the backend called it
+		t.c.doubtful = !t.a.Handle.HasState() && !t.s.ext.can(sandboxer.CapFind)
 		cleanup, cancel := t.c.m.detach(ctx)
 		defer cancel()
 		muts, cleanupErr := t.c.m.remove(cleanup, t.c.r, t.a, err)
@@ -107,7 +108,7 @@ func (t *try) provision(ctx context.Context) (h sandboxer.Handle, clean bool, er
 			return h, false, err
 		case t.a.Handle.HasState(): // a checkpoint
 			return t.a.Handle, false, err
-		case !sandboxer.IsRefused(err):
+		case !sandboxer.IsRefused(err) || !h.IsZero(): // a handle, if one without state, is no refusal
 			found, absent := t.settle(ctx, begun, err)
 			if !found.IsZero() {
 				return found, false, nil
