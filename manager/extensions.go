@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
@@ -215,13 +216,25 @@ func (m *Manager) contained(ctx context.Context, c sandboxer.Call, f func(contex
 	return f(ctx)
 }
 
-// intercepted wraps f in the interceptors, the first outermost.
+// intercepted wraps f in the interceptors, the first outermost. A success without a call is none: nobody removed anything.
 func (m *Manager) intercepted(c sandboxer.Call, f func(context.Context) error) func(context.Context) error {
+	var called atomic.Bool
+	call := f
+	f = func(ctx context.Context) error {
+		called.Store(true)
+		return call(ctx)
+	}
 	for _, icept := range slices.Backward(m.cfg.Interceptors) {
 		inner := f
 		f = func(ctx context.Context) error { return icept(ctx, c, inner) }
 	}
-	return f
+	return func(ctx context.Context) error {
+		err := f(ctx)
+		if err == nil && !called.Load() {
+			err = sandboxer.Mark(sandboxer.Internal, fmt.Errorf("an interceptor answered %s without calling next; it may only fail so", c.Op))
+		}
+		return err
+	}
 }
 
 func callOf(op sandboxer.Op, r *record, a *attempt) sandboxer.Call {

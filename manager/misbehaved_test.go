@@ -227,6 +227,25 @@ func (exits) Stat(string) (fs.FileInfo, error) { runtime.Goexit(); return nil, n
 
 func (exits) ReadDir(string) ([]fs.DirEntry, error) { runtime.Goexit(); return nil, nil }
 
+// TestNoNext: an interceptor that answers for the extension is not believed.
+func TestNoNext(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t)
+		var skipped atomic.Bool
+		w.cfg.Interceptors = []sandboxer.Interceptor{func(ctx context.Context, c sandboxer.Call, next func(context.Context) error) error {
+			if c.Op == sandboxer.OpTeardown && skipped.CompareAndSwap(false, true) {
+				return nil
+			}
+			return next(ctx)
+		}}
+		sb := created(t, w.open(), ask("a"))
+		_, err := sb.Teardown(context.Background())
+		wantCode(t, err, sandboxer.Internal)
+		pass(time.Minute)
+		w.wantLive()
+	})
+}
+
 // TestNil: what is missing is said.
 func TestNil(t *testing.T) {
 	simulate(t, func(t *testing.T) {
