@@ -19,7 +19,7 @@ func (x *till) wantBill(key string, took time.Duration, estimated bool) metering
 	if diff := cmp.Diff([]string{key}, x.keys()); diff != "" {
 		x.t.Fatalf("billed (-want +got):\n%s", diff)
 	}
-	r := x.got[key]
+	r := x.bill(key)
 	if got := r.To.Sub(r.From); got < took || got > took+time.Minute || r.Estimated != estimated || !r.Final {
 		x.t.Errorf("billed for %v, estimated %v, final %v; want %v and %v", got, r.Estimated, r.Final, took, estimated)
 	}

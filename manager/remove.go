@@ -167,12 +167,12 @@ func (m *Manager) bill(r *record, a *attempt, reading *sandboxer.MeterReading) (
 	if m.cfg.Meter == nil {
 		return nil, nil
 	}
-	key := a.Name + "/1"
+	since := keyTime(a.StartedAt) // its ID, and so its name, may be used again once its record is dropped
 	if r.Stray != nil {
-		key = a.Name + "/" + string(r.ID) // its name may have been billed before
+		since = string(r.ID) // which is made of when it was created, and where
 	}
 	out, err := metering.Outbox(metering.Record{
-		Key: key, Sandbox: a.id(r), Attempt: a.N, Profile: a.Profile, Extension: a.Extension, Host: a.Host,
+		Key: a.Name + "/" + since + "/1", Sandbox: a.id(r), Attempt: a.N, Profile: a.Profile, Extension: a.Extension, Host: a.Host,
 		Consumer: r.Asked.Consumer, Payer: a.Payer, From: reading.From, To: reading.To,
 		Lines: reading.Lines, Total: reading.Total, Final: true, Estimated: reading.Estimated,
 	})
@@ -181,6 +181,9 @@ func (m *Manager) bill(r *record, a *attempt, reading *sandboxer.MeterReading) (
 	}
 	return []store.Mutation{out}, nil
 }
+
+// keyTime is a time as a part of a key.
+func keyTime(t time.Time) string { return t.UTC().Format("20060102T150405.000000000Z") }
 
 // verifyGone looks whether attempt a still exists, where the extension can look.
 func (m *Manager) verifyGone(ctx context.Context, x *extension, r *record, a *attempt, host sandboxer.Host, keys *keyWatch) error {

@@ -37,7 +37,7 @@ func (m *Manager) billSnapshot(ctx context.Context, r *snapshotRecord, final, es
 	r.Bills++
 	r.Metered = to
 	out, err := metering.Outbox(metering.Record{
-		Key:     fmt.Sprintf("snapshot/%s/%s/%d", r.Snap.ID, r.Snap.CreatedAt.UTC().Format("20060102T150405.000000000Z"), r.Bills),
+		Key:     fmt.Sprintf("snapshot/%s/%s/%d", r.Snap.ID, keyTime(r.Snap.CreatedAt), r.Bills),
 		Sandbox: r.Snap.Source, Snapshot: r.Snap.ID, Extension: r.Snap.Extension, Host: r.Snap.Host, Consumer: r.Snap.Consumer,
 		Payer: r.Snap.Payer, From: from, To: to, Lines: lines, Total: total, Final: final, Estimated: estimated || guessed,
 	})

@@ -22,7 +22,8 @@ const outboxKind = "outbox"
 // Record is the cost of one attempt, or of one stored snapshot, between two instants. All records of an attempt or of a
 // snapshot together are its cost, exactly.
 type Record struct {
-	// Key is the same however often it is delivered: "<attempt name>/<n>", "snapshot/<ID>/<when it was taken>/<n>".
+	// Key is the same however often it is delivered, and never another record's, also where an ID is used again once its
+	// record was dropped: "<attempt name>/<when it was begun>/<n>", "snapshot/<ID>/<when it was taken>/<n>".
 	Key       string                `json:"key"`
 	Sandbox   sandboxer.ID          `json:"sandbox"`            // of a snapshot: the one that it was taken of
 	Snapshot  string                `json:"snapshot,omitempty"` // "": the record is of a sandbox
@@ -75,12 +76,13 @@ func New(cfg Config) (*Meter, error) {
 func (m *Meter) Interval() time.Duration { return m.cfg.Interval }
 
 // Outbox is the mutation that puts r into the outbox; it belongs into the commit of the state change that it accounts for.
+// Where a record under its key waits there the commit is Aborted: what was not delivered yet is never replaced.
 func Outbox(r Record) (store.Mutation, error) {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return store.Mutation{}, fmt.Errorf("meter record %s: %w", r.Key, err)
 	}
-	return store.Mutation{Do: store.Put, Key: store.Key{Kind: outboxKind, ID: r.Key}, Expect: store.AnyRev, Body: body}, nil
+	return store.Mutation{Do: store.Put, Key: store.Key{Kind: outboxKind, ID: r.Key}, Body: body}, nil
 }
 
 // Deliver exports what waits in the outbox of st and removes what every exporter took. It returns how many records that
