@@ -25,17 +25,26 @@ const (
 // bound shortens what would let r grow without limit.
 func (r *record) bound() {
 	r.Reason, r.Cause = clip(r.Reason, maxReason), clip(r.Cause, maxReason)
+	last := r.current()
 	for i := range r.Attempts {
-		r.Attempts[i].Reason = clip(r.Attempts[i].Reason, maxWhy)
+		a := &r.Attempts[i]
+		a.Reason = clip(a.Reason, maxWhy)
+		a.Billed = clipReading(a.Billed, a == last)
 	}
 	if r.Cleanup != nil {
 		r.Cleanup = &sandboxer.CleanupReport{Removed: clipLines(r.Cleanup.Removed), Left: clipLines(r.Cleanup.Left)}
 	}
-	if r.Cost != nil && len(r.Cost.Lines) > maxLines {
-		short := *r.Cost
-		short.Lines = nil
-		r.Cost = &short
+	r.Cost = clipReading(r.Cost, true)
+}
+
+// clipReading leaves out lines that are too many to keep, and all where only the total is wanted.
+func clipReading(r *sandboxer.MeterReading, lines bool) *sandboxer.MeterReading {
+	if r == nil || len(r.Lines) == 0 || lines && len(r.Lines) <= maxLines {
+		return r
 	}
+	short := *r
+	short.Lines = nil
+	return &short
 }
 
 // remember appends an attempt, and forgets the oldest ones behind maxAttempts; never the last that was begun.

@@ -140,6 +140,10 @@ func (a *attempt) write(o *object) {
 	o.strIf("place", a.Place)
 	o.timeIf("since", a.Since)
 	o.timeIf("deadline", a.Deadline)
+	if a.Billed != nil {
+		o.any("billed", a.Billed)
+	}
+	o.numIf("bills", int64(a.Bills))
 	o.close()
 }
 

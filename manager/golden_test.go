@@ -64,6 +64,8 @@ func goldenRecords(t *testing.T) map[string]*record {
 	lostReply.Since = at
 	ended := ready
 	ended.EndedAt, ended.Place = at.Add(time.Minute), ""
+	billed := ended
+	billed.Billed, billed.Bills = &sandboxer.MeterReading{From: at, To: at.Add(time.Hour), Lines: []sandboxer.MeterLine{line}, Total: line.Amount, Estimated: true}, 2
 	second := ready
 	second.N, second.Name, second.Handle = 2, "sbx-1-2", handle("sbx-1", 2)
 	failed := one
@@ -96,6 +98,10 @@ func goldenRecords(t *testing.T) map[string]*record {
 		"stray": {
 			V: 1, ID: "stray-1", State: sandboxer.StateTearingDown, Asked: plain, CreatedAt: at, ReadyAt: at, Stray: map[string]string{sandboxer.LabelOwner: "me.store", sandboxer.LabelID: "sbx-1"},
 			Attempts: []attempt{ready},
+		},
+		"stray-billed": {
+			V: 1, ID: "stray-1", State: sandboxer.StateGone, Asked: plain, CreatedAt: at, ReadyAt: at, EndedAt: at.Add(time.Hour),
+			Stray: map[string]string{sandboxer.LabelOwner: "me.store", sandboxer.LabelID: "sbx-1"}, Attempts: []attempt{billed}, Cost: billed.Billed,
 		},
 	}
 }

@@ -267,7 +267,7 @@ func (m *Manager) removeLater(id sandboxer.ID, cause, err error) error {
 // somebody removed it by hand. What may still exist is not looked after any more; the record keeps the reason. Only for
 // sandboxes that are orphaned or being torn down; FailedPrecondition otherwise. It ends as gone, so that no create under its
 // ID makes a second resource beside one that may still exist. What it has cost until then is in its meter record, as an
-// estimate where nobody can be asked; what it costs from then on is in none.
+// estimate where nobody can be asked; what it costs from then on is in none, unless the reaper finds and removes it later.
 func (m *Manager) Abandon(ctx context.Context, id sandboxer.ID, reason string) error {
 	if reason == "" {
 		return wrap("abandon", &record{ID: id}, sandboxer.Refused(sandboxer.InvalidArgument, errors.New("say why: the record keeps it")))
@@ -281,7 +281,7 @@ func (m *Manager) Abandon(ctx context.Context, id sandboxer.ID, reason string) e
 		r.Cause = fmt.Sprintf("abandoned after %d failed removals (%s): %s", r.Tries, r.Reason, reason)
 		r.CauseCode, r.Abandoned = sandboxer.Unknown, true
 		r.NextTry = time.Time{}
-		bill, err := m.bill(r, a, m.lastWord(ctx, r, a))
+		bill, err := m.bill(ctx, r, a, m.lastWord(ctx, r, a))
 		if err != nil {
 			return err
 		}

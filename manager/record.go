@@ -86,6 +86,10 @@ type attempt struct {
 	Place    string           `json:"place,omitempty"`   // the host whose slot it holds
 	Since    time.Time        `json:"since,omitzero"`    // a call begun no later than this may still create it
 	Deadline time.Time        `json:"deadline,omitzero"` // what the backend was told
+	// Billed is what its meter records say together, those of the record of the same resource before it included; Bills is
+	// how many this record made.
+	Billed *sandboxer.MeterReading `json:"billed,omitempty"`
+	Bills  int                     `json:"bills,omitempty"`
 }
 
 // current is the attempt that has, or may have, a resource; nil where none was begun.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/manager/store"
-	"github.com/sand-boxer/sandboxer/metering"
 )
 
 // remove takes attempt a away: it stores that it is going to, tears it down, makes sure that it is gone, and reads what it
@@ -45,7 +44,7 @@ func (m *Manager) remove(ctx context.Context, r *record, a *attempt, cause error
 	if reading == nil && (a.Handle.HasState() || len(rep.Removed) > 0) {
 		reading = m.estimated(ctx, r, a, now()) // it was there, and its backend has forgotten it
 	}
-	bill, err := m.bill(r, a, reading)
+	bill, err := m.bill(ctx, r, a, reading)
 	if err != nil {
 		return nil, m.orphan(ctx, r, err)
 	}
@@ -157,33 +156,6 @@ func (m *Manager) readMeter(ctx context.Context, x *extension, r *record, a *att
 	}
 	return nil, err
 }
-
-// bill is the meter record of a, for the outbox.
-func (m *Manager) bill(r *record, a *attempt, reading *sandboxer.MeterReading) ([]store.Mutation, error) {
-	if reading == nil {
-		return nil, nil
-	}
-	r.Cost = reading
-	if m.cfg.Meter == nil {
-		return nil, nil
-	}
-	since := keyTime(a.StartedAt) // its ID, and so its name, may be used again once its record is dropped
-	if r.Stray != nil {
-		since = string(r.ID) // which is made of when it was created, and where
-	}
-	out, err := metering.Outbox(metering.Record{
-		Key: a.Name + "/" + since + "/1", Sandbox: a.id(r), Attempt: a.N, Profile: a.Profile, Extension: a.Extension, Host: a.Host,
-		Consumer: r.Asked.Consumer, Payer: a.Payer, From: reading.From, To: reading.To,
-		Lines: reading.Lines, Total: reading.Total, Final: true, Estimated: reading.Estimated,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return []store.Mutation{out}, nil
-}
-
-// keyTime is a time as a part of a key.
-func keyTime(t time.Time) string { return t.UTC().Format("20060102T150405.000000000Z") }
 
 // verifyGone looks whether attempt a still exists, where the extension can look.
 func (m *Manager) verifyGone(ctx context.Context, x *extension, r *record, a *attempt, host sandboxer.Host, keys *keyWatch) error {

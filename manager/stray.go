@@ -32,7 +32,10 @@ func (rp *reaper) stray(ctx context.Context, a account, in sandboxer.Instance, w
 	r, err := m.load(ctx, id)
 	switch {
 	case errors.Is(err, sandboxer.NotFound):
-		if r, err = newStray(id, a, in); err != nil {
+		if r, err = newStray(id, a, in); err == nil {
+			err = rp.inherit(ctx, r, in)
+		}
+		if err != nil {
 			return false, err
 		}
 	case err != nil:
@@ -89,6 +92,30 @@ func newStray(id sandboxer.ID, a account, in sandboxer.Instance) (*record, error
 			Recipe: &recipe{Profile: sandboxer.Profile{Extension: a.x.id}}, Handle: in.Handle, Deadline: in.ExpiresAt,
 		}},
 	}, nil
+}
+
+// inherit takes over what the ended record of the same resource says of it: how it was made, and what is billed already. An
+// ID may be used again, so a resource that was not made during the attempt of its name is another.
+func (rp *reaper) inherit(ctx context.Context, r *record, in sandboxer.Instance) error {
+	if in.Labels[sandboxer.LabelOwner] != rp.m.owner {
+		return nil // what its store knew is lost
+	}
+	from, err := rp.m.load(ctx, in.Handle.Ref().ID)
+	if errors.Is(err, sandboxer.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	a := r.current()
+	for _, was := range from.Attempts {
+		if was.N != a.N || was.Extension != a.Extension || was.Host != a.Host || was.Payer.Tenant != a.Payer.Tenant ||
+			in.CreatedAt.Before(was.StartedAt.Add(-clockSkew)) || in.CreatedAt.After(was.EndedAt.Add(clockSkew)) {
+			continue
+		}
+		a.Profile, a.Recipe, a.Billed = was.Profile, was.Recipe, was.Billed
+	}
+	return nil
 }
 
 // straySnapshot deletes a stored snapshot that no record knows. Like a stray sandbox it gets a record first, unless another

@@ -20,7 +20,7 @@ import (
 const outboxKind = "outbox"
 
 // Record is the cost of one attempt, or of one stored snapshot, between two instants. All records of an attempt or of a
-// snapshot together are its cost, exactly.
+// snapshot together are its cost, exactly: one that corrects an estimate that was too high has a negative Total.
 type Record struct {
 	// Key is the same however often it is delivered, and never another record's, also where an ID is used again once its
 	// record was dropped: "<attempt name>/<when it was begun>/<n>", "snapshot/<ID>/<when it was taken>/<n>".
@@ -35,9 +35,12 @@ type Record struct {
 	Payer     sandboxer.Payer       `json:"payer,omitzero"`
 	From      time.Time             `json:"from"`
 	To        time.Time             `json:"to"`
-	Lines     []sandboxer.MeterLine `json:"lines,omitempty"`
-	Total     sandboxer.Money       `json:"total"`
-	Final     bool                  `json:"final,omitempty"` // the last of its attempt or snapshot
+	// Lines add up to Total. Where the backend's own are not known, or do not fit, one line "total" stands for them.
+	Lines []sandboxer.MeterLine `json:"lines,omitempty"`
+	Total sandboxer.Money       `json:"total"`
+	// Final: the last of its attempt or snapshot. Another follows only where the reaper finds a sandbox whose record has
+	// ended, because it was abandoned or its backend was wrong about its removal.
+	Final bool `json:"final,omitempty"`
 	// Estimated: the backend did not say; it was worked out from time and prices, and may be more than it was.
 	Estimated bool `json:"estimated,omitempty"`
 }
