@@ -252,6 +252,7 @@ type MeterReading struct {
 	Lines []MeterLine `json:"lines,omitempty"`
 	Total Money       `json:"total"`
 	Final bool        `json:"final,omitempty"` // nothing will be added
-	// Estimated: the backend did not say; it was worked out from time and prices, and may be more than it was.
+	// Estimated: the backend did not say, and it was worked out from time and prices, and may be more than it was; or what it
+	// said contradicts itself, and its Total is taken.
 	Estimated bool `json:"estimated,omitempty"`
 }

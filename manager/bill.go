@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,11 +16,15 @@ func (m *Manager) bill(ctx context.Context, r *record, a *attempt, reading *sand
 	if reading == nil {
 		return nil, nil
 	}
-	r.Cost = reading
+	sound, err := plausible(*reading, a.StartedAt, now())
+	if err != nil {
+		m.cfg.Logger.WarnContext(ctx, "a meter's reading contradicts itself; its total is billed, marked as an estimate", "extension", a.Extension, "sandbox", a.id(r), "error", err)
+	}
+	r.Cost = &sound
 	if m.cfg.Meter == nil {
 		return nil, nil
 	}
-	rest, all, err := unbilled(a.Billed, *reading)
+	rest, all, err := unbilled(a.Billed, sound)
 	if err != nil {
 		m.cfg.Logger.WarnContext(ctx, "a meter contradicts what is billed already", "extension", a.Extension, "sandbox", a.id(r), "error", err)
 	}
@@ -45,6 +50,45 @@ func (m *Manager) bill(ctx context.Context, r *record, a *attempt, reading *sand
 
 // keyTime is a time as a part of a key.
 func keyTime(t time.Time) string { return t.UTC().Format("20060102T150405.000000000Z") }
+
+// plausible makes a reading of a sandbox that was begun at start one that can be stored and believed: what cannot be is
+// replaced, the reading says that it is an estimate, and the error says why. Its Total is never changed, but for one that was
+// forgotten.
+func plausible(r sandboxer.MeterReading, start, now time.Time) (sandboxer.MeterReading, error) {
+	var odd []error
+	from, to := r.From.Round(0).UTC(), r.To.Round(0).UTC()
+	if !datable(from) || !datable(to) || to.Before(from) || from.After(now.Add(clockSkew)) {
+		odd = append(odd, fmt.Errorf("it is of %v to %v", r.From, r.To))
+		from, to = start, start
+		if now.After(start) {
+			to = now
+		}
+	}
+	r.From, r.To = from, to
+	if len(r.Lines) > 0 {
+		sum, err := sandboxer.SumLines(r.Lines)
+		c := 0
+		if err == nil {
+			c, err = sum.Cmp(r.Total)
+		}
+		if err != nil {
+			odd = append(odd, err)
+		} else if c != 0 {
+			odd = append(odd, fmt.Errorf("its total is %v, and its lines add up to %v", r.Total, sum))
+		}
+		if err == nil && r.Total.IsZero() {
+			r.Total = sum
+		}
+	}
+	if r.Total.Nanos() < 0 {
+		odd = append(odd, fmt.Errorf("its total is %v", r.Total))
+	}
+	r.Estimated = r.Estimated || len(odd) > 0
+	return r, errors.Join(odd...)
+}
+
+// datable reports whether t is a time that a backend can mean, and that JSON can hold.
+func datable(t time.Time) bool { return !t.IsZero() && t.Year() >= 1 && t.Year() <= 9999 }
 
 // unbilled is what a cumulative reading says beyond what was billed before, and what is billed when that is. Both together
 // are exactly the reading, with two exceptions. Less than was billed is given back only where that was an estimate and this
@@ -72,17 +116,9 @@ func unbilled(billed *sandboxer.MeterReading, now sandboxer.MeterReading) (rest,
 	}
 	rest.Lines = lessLines(now.Lines, billed.Lines)
 	if sum, err := sandboxer.SumLines(rest.Lines); err != nil || sum.Nanos() != rest.Total.Nanos() {
-		rest.Lines = totalLine(rest.Total)
+		rest.Lines = nil // its total says it
 	}
 	return rest, all, nil
-}
-
-// totalLine stands for lines that are not known, or not kept: they add up to the total.
-func totalLine(total sandboxer.Money) []sandboxer.MeterLine {
-	if total.Nanos() == 0 {
-		return nil
-	}
-	return []sandboxer.MeterLine{{Item: "total", Unit: "record", Micros: 1_000_000, UnitPrice: total, Amount: total}}
 }
 
 // lessLines is what lines count beyond billed, item by item; nil where billed has something that they have not.

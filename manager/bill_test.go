@@ -2,6 +2,9 @@ package manager_test
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -145,4 +148,103 @@ func TestAnotherOfItsNameIsBilledWhole(t *testing.T) {
 			t.Errorf("%d records, the second of %v (%v); want %v", n, got, err, want)
 		}
 	})
+}
+
+// reader is an adapter whose meter says what it is told to.
+type reader struct {
+	sandboxer.Extension
+	reading sandboxer.MeterReading
+}
+
+func (x *reader) Unwrap() sandboxer.Extension { return x.Extension }
+
+func (x *reader) EstimateCost(context.Context, sandboxer.Profile, time.Duration) (sandboxer.MeterQuote, error) {
+	return sandboxer.MeterQuote{}, nil
+}
+
+func (x *reader) MeterActual(context.Context, sandboxer.Target) (sandboxer.MeterReading, error) {
+	return x.reading, nil
+}
+
+// TestOddReadings: whatever a meter says, the removal ends, and its total is billed once. What contradicts itself, or no store
+// could hold, is replaced and marked as an estimate, and the log names the extension. It was seen to fail on a bill of what
+// the meter said.
+func TestOddReadings(t *testing.T) {
+	t.Parallel()
+	line := func(item, price string) sandboxer.MeterLine {
+		m, err := sandboxer.ParseMoney(price)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := sandboxer.NewMeterLine(item, "unit", 1_000_000, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	one := line("a", "1.00 USD")
+	two := *usd(t, "2.00")
+	var many []sandboxer.MeterLine
+	var sum sandboxer.Money
+	for i := range 20_000 {
+		many = append(many, line(fmt.Sprintf("item %d", i), "0.01 USD"))
+	}
+	sum = *usd(t, "200.00")
+	at := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // where virtual time begins
+	for name, c := range map[string]struct {
+		reading sandboxer.MeterReading
+		total   sandboxer.Money
+		sound   bool
+	}{
+		"sound":                   {sandboxer.MeterReading{From: at, To: at.Add(time.Hour), Lines: []sandboxer.MeterLine{one}, Total: one.Amount}, one.Amount, true},
+		"without lines":           {sandboxer.MeterReading{From: at, To: at.Add(time.Hour), Total: two}, two, true},
+		"of a place far east":     {sandboxer.MeterReading{From: at.In(time.FixedZone("", 26*3600)), To: at.Add(time.Hour), Total: two}, two, true},
+		"more lines than fit":     {sandboxer.MeterReading{From: at, To: at.Add(time.Hour), Lines: many, Total: sum}, sum, true},
+		"a line that is too long": {sandboxer.MeterReading{From: at, To: at.Add(time.Hour), Lines: []sandboxer.MeterLine{line(strings.Repeat("x", 2<<20), "2.00 USD")}, Total: two}, two, true},
+		"another total":           {sandboxer.MeterReading{From: at, To: at.Add(time.Hour), Lines: []sandboxer.MeterLine{one}, Total: two}, two, false},
+		"no total":                {sandboxer.MeterReading{From: at, To: at.Add(time.Hour), Lines: []sandboxer.MeterLine{one}}, one.Amount, false},
+		"two currencies":          {sandboxer.MeterReading{From: at, To: at.Add(time.Hour), Lines: []sandboxer.MeterLine{one, line("b", "1.00 EUR")}, Total: two}, two, false},
+		"backwards":               {sandboxer.MeterReading{From: at.Add(time.Hour), To: at, Total: two}, two, false},
+		"without times":           {sandboxer.MeterReading{Total: two}, two, false},
+		"beyond the year 9999":    {sandboxer.MeterReading{From: at.AddDate(8000, 0, 0), To: at.AddDate(9000, 0, 0), Total: two}, two, false},
+		"ends beyond it":          {sandboxer.MeterReading{From: at, To: at.AddDate(9000, 0, 0), Total: two}, two, false},
+		"begins tomorrow":         {sandboxer.MeterReading{From: at.AddDate(0, 0, 1), To: at.AddDate(0, 0, 2), Total: two}, two, false},
+		"nothing":                 {sandboxer.MeterReading{}, sandboxer.Money{}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, sandboxer.CapMeter)
+				var log strings.Builder
+				w.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+				x := w.metered()
+				w.adapters = []sandboxer.Adapter{w.backend.Adapter(w.caps...)}
+				build := w.adapters[0].New
+				w.adapters[0].New = func(ctx context.Context, s sandboxer.Settings) (sandboxer.Extension, error) {
+					ext, err := build(ctx, s)
+					return &reader{ext, c.reading}, err
+				}
+				m := w.open()
+				sb := created(t, m, ask("a"))
+				pass(time.Hour)
+				if _, err := sb.Teardown(context.Background()); err != nil {
+					t.Error(err)
+				}
+				pass(time.Minute)
+				wantState(t, m, "a", sandboxer.StateGone)
+				if len(x.got) != 1 {
+					t.Fatalf("%d records", len(x.got))
+				}
+				r := x.bill("a/1")
+				if !r.From.Equal(at) || !r.To.Equal(at.Add(time.Hour)) || r.Total != c.total || r.Estimated == c.sound {
+					t.Errorf("billed %v from %v to %v, estimated: %v; want %v", r.Total, r.From, r.To, r.Estimated, c.total)
+				}
+				if said := strings.Contains(log.String(), "contradicts itself") && strings.Contains(log.String(), "extension=ext.fake"); said == c.sound {
+					t.Errorf("the log: %s", log.String())
+				}
+				if reading, err := sb.Meter(context.Background()); err != nil || reading.Total != c.total || reading.Estimated == c.sound {
+					t.Errorf("the meter says %v, estimated: %v (%v)", reading.Total, reading.Estimated, err)
+				}
+			})
+		})
+	}
 }

@@ -16,7 +16,7 @@ const (
 	maxAttempts = 100      // attempts of one sandbox that are remembered
 	maxCleanup  = 100      // lines of a cleanup report, in each list
 	maxLine     = 256      // bytes of one
-	maxLines    = 64       // lines of what it cost; the bill has them all
+	maxLines    = 16 << 10 // bytes of the lines of what it cost; the bill has them all
 	maxState    = 32 << 10 // bytes of a handle
 	maxReach    = 16 << 10 // bytes of a reachability
 	maxIntent   = store.MaxBody - 192<<10
@@ -39,7 +39,14 @@ func (r *record) bound() {
 
 // clipReading leaves out lines that are too many to keep, and all where only the total is wanted.
 func clipReading(r *sandboxer.MeterReading, lines bool) *sandboxer.MeterReading {
-	if r == nil || len(r.Lines) == 0 || lines && len(r.Lines) <= maxLines {
+	if r == nil || len(r.Lines) == 0 {
+		return r
+	}
+	size := 0
+	for _, l := range r.Lines {
+		size += len(l.Item) + len(l.Unit) + 128
+	}
+	if lines && size <= maxLines {
 		return r
 	}
 	short := *r

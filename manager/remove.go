@@ -41,8 +41,11 @@ func (m *Manager) remove(ctx context.Context, r *record, a *attempt, cause error
 		return nil, m.orphan(ctx, r, err)
 	}
 	r.Tries, r.NextTry = 0, time.Time{}
-	if reading == nil && (a.Handle.HasState() || len(rep.Removed) > 0) {
-		reading = m.estimated(ctx, r, a, now()) // it was there, and its backend has forgotten it
+	switch there := a.Handle.HasState() || len(rep.Removed) > 0; {
+	case there && reading == nil:
+		reading = m.estimated(ctx, r, a, now()) // its backend has forgotten it
+	case !there && reading != nil && reading.From.IsZero() && reading.Total.Nanos() == 0:
+		reading = nil // which says that it never was
 	}
 	bill, err := m.bill(ctx, r, a, reading)
 	if err != nil {

@@ -24,24 +24,26 @@ const outboxKind = "outbox"
 type Record struct {
 	// Key is the same however often it is delivered, and never another record's, also where an ID is used again once its
 	// record was dropped: "<attempt name>/<when it was begun>/<n>", "snapshot/<ID>/<when it was taken>/<n>".
-	Key       string                `json:"key"`
-	Sandbox   sandboxer.ID          `json:"sandbox"`            // of a snapshot: the one that it was taken of
-	Snapshot  string                `json:"snapshot,omitempty"` // "": the record is of a sandbox
-	Attempt   int                   `json:"attempt"`            // 0 for a snapshot
-	Profile   string                `json:"profile"`
-	Extension string                `json:"extension"`
-	Host      string                `json:"host,omitempty"`
-	Consumer  sandboxer.Consumer    `json:"consumer"`
-	Payer     sandboxer.Payer       `json:"payer,omitzero"`
-	From      time.Time             `json:"from"`
-	To        time.Time             `json:"to"`
-	// Lines add up to Total. Where the backend's own are not known, or do not fit, one line "total" stands for them.
+	Key       string             `json:"key"`
+	Sandbox   sandboxer.ID       `json:"sandbox"`            // of a snapshot: the one that it was taken of
+	Snapshot  string             `json:"snapshot,omitempty"` // "": the record is of a sandbox
+	Attempt   int                `json:"attempt"`            // 0 for a snapshot
+	Profile   string             `json:"profile"`
+	Extension string             `json:"extension"`
+	Host      string             `json:"host,omitempty"`
+	Consumer  sandboxer.Consumer `json:"consumer"`
+	Payer     sandboxer.Payer    `json:"payer,omitzero"`
+	From      time.Time          `json:"from"`
+	To        time.Time          `json:"to"`
+	// Lines add up to Total; where those of the backend do not, the record is Estimated. Where they are not known, or too
+	// many to keep, one line "total" stands for them.
 	Lines []sandboxer.MeterLine `json:"lines,omitempty"`
 	Total sandboxer.Money       `json:"total"`
 	// Final: the last of its attempt or snapshot. Another follows only where the reaper finds a sandbox whose record has
 	// ended, because it was abandoned or its backend was wrong about its removal.
 	Final bool `json:"final,omitempty"`
-	// Estimated: the backend did not say; it was worked out from time and prices, and may be more than it was.
+	// Estimated: the backend did not say, and it was worked out from time and prices, and may be more than it was; or what it
+	// said contradicts itself, and its Total is taken.
 	Estimated bool `json:"estimated,omitempty"`
 }
 
@@ -79,9 +81,20 @@ func New(cfg Config) (*Meter, error) {
 func (m *Meter) Interval() time.Duration { return m.cfg.Interval }
 
 // Outbox is the mutation that puts r into the outbox; it belongs into the commit of the state change that it accounts for.
-// Where a record under its key waits there the commit is Aborted: what was not delivered yet is never replaced.
+// Where a record under its key waits there the commit is Aborted: what was not delivered yet is never replaced. Lines that
+// are too many for a store are added up, or left out; the Total stays.
 func Outbox(r Record) (store.Mutation, error) {
+	if len(r.Lines) == 0 {
+		r.Lines = totalLine(r.Total)
+	}
 	body, err := json.Marshal(r)
+	for _, shorter := range []func(Record) []sandboxer.MeterLine{folded, func(r Record) []sandboxer.MeterLine { return totalLine(r.Total) }} {
+		if err != nil || len(body) <= store.MaxBody {
+			break
+		}
+		r.Lines = shorter(r)
+		body, err = json.Marshal(r)
+	}
 	if err != nil {
 		return store.Mutation{}, fmt.Errorf("meter record %s: %w", r.Key, err)
 	}

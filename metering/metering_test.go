@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -217,6 +218,76 @@ func TestSameKey(t *testing.T) {
 	}
 	if _, err := st.Commit(t.Context(), put); err != nil {
 		t.Errorf("once it was delivered: %v", err)
+	}
+}
+
+// TestBigRecord: a record fits the store, whatever a backend says: lines of one item at one price are added up, and where
+// that is not enough one line stands for all. Its total is as it was, and its lines add up to it. It was seen to fail on an
+// Outbox that puts every line.
+func TestBigRecord(t *testing.T) {
+	t.Parallel()
+	price, err := sandboxer.ParseMoney("0.0000003 USD")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := func(n int, item func(int) string) (out []sandboxer.MeterLine) {
+		for i := range n {
+			l, err := sandboxer.NewMeterLine(item(i), "unit", int64(1_000_000+i), price)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, l)
+		}
+		return out
+	}
+	for name, c := range map[string]struct {
+		lines []sandboxer.MeterLine
+		want  int
+	}{
+		"lines that fit":       {lines(1000, func(i int) string { return fmt.Sprint(i) }), 1000},
+		"of few items":         {lines(20_000, func(i int) string { return fmt.Sprint(i % 7) }), 7},
+		"of many items":        {lines(20_000, func(i int) string { return fmt.Sprint(i) }), 1},
+		"one with a long item": {lines(1, func(int) string { return strings.Repeat("x", 2<<20) }), 1},
+		"none":                 {nil, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := record(t, "a/1")
+			r.Lines, r.Total = c.lines, price
+			if c.lines != nil {
+				sum, err := sandboxer.SumLines(c.lines)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Total = sum
+			}
+			put, err := metering.Outbox(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			st := store.Memory()
+			if _, err := st.Commit(t.Context(), put); err != nil {
+				t.Fatal(err)
+			}
+			m, err := metering.New(metering.Config{Exporters: []metering.Exporter{exporterFunc(func(_ context.Context, rs []metering.Record) error {
+				sum, err := sandboxer.SumLines(rs[0].Lines)
+				if err != nil || sum != r.Total || rs[0].Total != r.Total || len(rs[0].Lines) != c.want {
+					t.Errorf("%d lines of %v (%v), and a total of %v; want %d of %v", len(rs[0].Lines), sum, err, rs[0].Total, c.want, r.Total)
+				}
+				for _, l := range rs[0].Lines {
+					if l.UnitPrice.IsZero() || l.Micros <= 0 {
+						t.Errorf("line %+v", l)
+					}
+				}
+				return nil
+			})}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, err := m.Deliver(t.Context(), st); n != 1 || err != nil {
+				t.Errorf("delivered %d, %v", n, err)
+			}
+		})
 	}
 }
 
