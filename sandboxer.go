@@ -224,7 +224,7 @@ type Profile struct {
 type BurstPolicy struct {
 	To      []BurstTarget `json:"to"`                 // in order; YAML also takes a plain list of profile ids
 	On      []Code        `json:"on,omitempty"`       // Defaults to ResourceExhausted and Unavailable
-	MaxCost *Money        `json:"max_cost,omitempty"` // estimated cost of one sandbox over its TTL; a dearer target is skipped, and said so
+	MaxCost *Money        `json:"max_cost,omitempty"` // estimated cost of one sandbox over its TTL; a dearer target, or one without an end, is skipped, and said so
 	Within  time.Duration `json:"within,omitempty"`   // time the first choice gets before the next is tried; 0: until it fails
 }
 

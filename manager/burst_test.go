@@ -3,6 +3,7 @@ package manager_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -236,6 +237,47 @@ func TestBurstWithin(t *testing.T) {
 	})
 }
 
+// TestBurstMaxCostWithoutEnd: what a sandbox without an end costs has no limit, so a policy with one goes to no place that
+// bills, however dear it may be. It was seen to fail where an hour's price was compared.
+func TestBurstMaxCostWithoutEnd(t *testing.T) {
+	t.Parallel()
+	for name, tune := range map[string]func(*world, *sandboxer.CreateRequest){
+		"the profile's": func(w *world, _ *sandboxer.CreateRequest) { w.profiles[0].TTL = sandboxer.NoTTL },
+		"the request's": func(_ *world, req *sandboxer.CreateRequest) { req.TTL = sandboxer.NoTTL },
+		"the Manager's": func(w *world, _ *sandboxer.CreateRequest) { w.cfg.DefaultTTL = sandboxer.NoTTL },
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.clouds()
+				w.profiles = []sandboxer.Profile{
+					{ID: "profile.first", Extension: "ext.fake", Burst: &sandboxer.BurstPolicy{To: []sandboxer.BurstTarget{{Profile: "profile.cloud"}, {Profile: "profile.weak"}}, MaxCost: usd(t, "100")}},
+					{ID: "profile.cloud", Extension: "ext.cloud", TTL: time.Hour},
+					{ID: "profile.weak", Extension: "ext.weak"},
+				}
+				req := ask("a")
+				req.Profile = "profile.first"
+				tune(w, &req)
+				w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Err: errBusy})
+				m := w.open()
+				created(t, m, req)
+				s := status(t, m, "a")
+				want := []place{
+					{1, "profile.first", "ext.fake", sandboxer.Unavailable}, {0, "profile.cloud", "ext.cloud", sandboxer.BudgetExceeded}, {2, "profile.weak", "ext.weak", ""},
+				}
+				if diff := cmp.Diff(want, places(s)); diff != "" {
+					t.Errorf("places (-want +got):\n%s", diff)
+				}
+				wantText(t, errors.New(s.Attempts[1].Reason), "without a time to live", "burst policy of profile.first", "100.00 USD")
+				qs, err := m.Estimate(context.Background(), req)
+				if err != nil || len(qs) != 3 || !strings.Contains(qs[1].Skipped, "without a time to live") {
+					t.Errorf("estimate %+v, %v", qs, err)
+				}
+			})
+		})
+	}
+}
+
 // TestMaxCost: a create that is too dear is refused before anything happens, and Estimate says so in advance.
 func TestMaxCost(t *testing.T) {
 	simulate(t, func(t *testing.T) {
@@ -258,9 +300,13 @@ func TestMaxCost(t *testing.T) {
 		_, err = m.Create(context.Background(), req)
 		wantCode(t, err, sandboxer.BudgetExceeded)
 		wantText(t, err, "TTL")
+		qs, err := m.Estimate(context.Background(), req)
+		if err != nil || len(qs) != 1 || !strings.Contains(qs[0].Skipped, "TTL") {
+			t.Errorf("estimate of a sandbox without an end: %+v, %v", qs, err)
+		}
 
 		req.Profile, req.TTL, req.MaxCost = "profile.first", 0, usd(t, "0.001")
-		qs, err := m.Estimate(context.Background(), req)
+		qs, err = m.Estimate(context.Background(), req)
 		if err != nil {
 			t.Fatal(err)
 		}

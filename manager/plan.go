@@ -74,7 +74,7 @@ func (m *Manager) burstStop(ctx context.Context, q asked, first sandboxer.Profil
 		return no(p.Extension, err)
 	}
 	if most := first.Burst.MaxCost; most != nil {
-		if err := affordable(s.quote, *most, "the burst policy of "+first.ID); err != nil {
+		if err := s.affordable(*most, "the burst policy of "+first.ID); err != nil {
 			return no(p.Extension, err)
 		}
 	}
@@ -113,10 +113,7 @@ func (m *Manager) check(ctx context.Context, p sandboxer.Profile, q asked, snap 
 		return nil, err
 	}
 	if q.MaxCost != nil {
-		if p.TTL == sandboxer.NoTTL && s.quote != nil {
-			return nil, sandboxer.Refused(sandboxer.BudgetExceeded, fmt.Errorf("a sandbox of %s without a time to live has no greatest cost, and %v are allowed; set CreateRequest.TTL", p.ID, *q.MaxCost))
-		}
-		if err := affordable(s.quote, *q.MaxCost, "CreateRequest.MaxCost"); err != nil {
+		if err := s.affordable(*q.MaxCost, "CreateRequest.MaxCost"); err != nil {
 			return nil, err
 		}
 	}
@@ -160,9 +157,14 @@ func (m *Manager) quote(ctx context.Context, x *extension, p *sandboxer.Profile)
 	return m.recipes.quote(x.id, p, q), nil
 }
 
-func affordable(q *estimate, most sandboxer.Money, who string) error {
+// affordable refuses a place that costs more than who allows, or whose cost has no end.
+func (s *stop) affordable(most sandboxer.Money, who string) error {
+	q := s.quote
 	if q == nil {
 		return nil
+	}
+	if s.profile.TTL == sandboxer.NoTTL {
+		return sandboxer.Refused(sandboxer.BudgetExceeded, fmt.Errorf("a sandbox of %s without a time to live has no greatest cost, and %s allows %v; set CreateRequest.TTL", s.profile.ID, who, most))
 	}
 	c, err := q.Total.Cmp(most)
 	if err != nil {
@@ -239,7 +241,7 @@ func (m *Manager) quotesAt(ctx context.Context, s *stop, q asked) ([]Quote, erro
 			e.Lines = slices.Clone(e.Lines) // the caller's own
 		}
 		if q.MaxCost != nil {
-			if err := affordable(s.quote, *q.MaxCost, "CreateRequest.MaxCost"); err != nil {
+			if err := s.affordable(*q.MaxCost, "CreateRequest.MaxCost"); err != nil {
 				e.Skipped = err.Error()
 			}
 		}
