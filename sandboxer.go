@@ -220,7 +220,7 @@ type Profile struct {
 	Labels       map[string]string `json:"labels,omitempty"`
 }
 
-// BurstPolicy says where a create may go when the profile's own extension cannot serve it.
+// BurstPolicy says where a create may go when the profile's own extension cannot serve it, or cannot be asked whether it can.
 type BurstPolicy struct {
 	To      []BurstTarget `json:"to"`                 // in order; YAML also takes a plain list of profile ids
 	On      []Code        `json:"on,omitempty"`       // Defaults to ResourceExhausted and Unavailable

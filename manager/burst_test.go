@@ -278,6 +278,109 @@ func TestBurstMaxCostWithoutEnd(t *testing.T) {
 	}
 }
 
+// payless is a source of keys that has none to give.
+type payless struct{ err error }
+
+func (s payless) Payer(context.Context, sandboxer.SecretRef, sandboxer.Consumer) (sandboxer.Payer, error) {
+	return sandboxer.Payer{}, s.err
+}
+
+func (s payless) Secret(context.Context, sandboxer.SecretRef, sandboxer.Payer) (sandboxer.Secret, error) {
+	return sandboxer.Secret{}, s.err
+}
+
+// TestBurstFromNothingBegun: a first choice that cannot be asked at all is passed over like one that is full, under the same
+// policy; Estimate says the same of it as Create. It was seen to fail where only a place that was asked led to another.
+func TestBurstFromNothingBegun(t *testing.T) {
+	t.Parallel()
+	dear := fake.Fault{Op: sandboxer.OpEstimateCost, Err: sandboxer.Mark(sandboxer.Unavailable, errors.New("no prices today"))}
+	unavailable := sandboxer.Refused(sandboxer.Unavailable, errors.New("the vault is sealed"))
+	keyless := sandboxer.Refused(sandboxer.Unauthenticated, errors.New("no key"))
+	for name, c := range map[string]struct {
+		on      []sandboxer.Code
+		fault   fake.Fault
+		payer   error
+		useless bool // the adapter does not work here
+		maxCost string
+		alone   bool // no target serves either
+		code    sandboxer.Code
+		reason  string
+	}{
+		"no price":                           {fault: dear, reason: "no prices today"},
+		"no key can be asked for":            {payer: unavailable, reason: "the vault is sealed"},
+		"no key":                             {payer: keyless, code: sandboxer.Unauthenticated, reason: "no key"},
+		"no key, and the policy names that":  {payer: keyless, on: []sandboxer.Code{sandboxer.Unauthenticated}, reason: "no key"},
+		"not on this system":                 {useless: true, code: sandboxer.Unsupported, reason: "another system"},
+		"the policy names that":              {useless: true, on: []sandboxer.Code{sandboxer.Unsupported}, reason: "another system"},
+		"only that":                          {fault: dear, on: []sandboxer.Code{sandboxer.Unsupported}, code: sandboxer.Unavailable, reason: "no prices today"},
+		"nowhere":                            {fault: dear, alone: true, code: sandboxer.Unavailable, reason: "no prices today"},
+		"nowhere, and not on this system":    {useless: true, on: []sandboxer.Code{sandboxer.Unsupported}, alone: true, code: sandboxer.Unsupported, reason: "another system"},
+		"too dear, and the policy names not": {maxCost: "0.001", code: sandboxer.BudgetExceeded, reason: "CreateRequest.MaxCost"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, sandboxer.CapMeter)
+				w.clouds()
+				w.profiles = []sandboxer.Profile{
+					{ID: "profile.first", Extension: "ext.fake", TTL: 2 * time.Hour, Burst: &sandboxer.BurstPolicy{To: []sandboxer.BurstTarget{{Profile: "profile.weak"}}, On: c.on}},
+					{ID: "profile.weak", Extension: "ext.weak"},
+				}
+				if c.alone {
+					w.profiles[0].Isolation = sandboxer.IsolationContainer
+				}
+				if c.payer != nil {
+					w.adapters[0].Credentials = []string{"key"}
+					w.adapters[0].Manifest = append(w.adapters[0].Manifest, "config: {key: env:KEY}\n"...)
+					w.cfg.Secrets = payless{c.payer}
+				}
+				if c.useless {
+					w.adapters[0].New = func(context.Context, sandboxer.Settings) (sandboxer.Extension, error) {
+						return nil, sandboxer.Mark(sandboxer.Unsupported, errors.New("needs another system"))
+					}
+				}
+				m := w.open()
+				if c.fault.Op != "" {
+					w.backend.Fail(c.fault)
+				}
+				req := ask("a")
+				req.Profile = "profile.first"
+				if c.maxCost != "" {
+					req.MaxCost = usd(t, c.maxCost)
+				}
+				_, err := m.Create(context.Background(), req)
+				wantCode(t, err, c.code)
+				qs, estimateErr := m.Estimate(context.Background(), req)
+				if c.code != "" {
+					wantText(t, err, c.reason)
+					if !sandboxer.IsRefused(err) {
+						t.Errorf("it does not say that nothing was done: %v", err)
+					}
+					if c.alone {
+						wantText(t, err, "profile.first", "profile.weak")
+					}
+					if c.maxCost == "" { // what is too dear is listed, with its price
+						wantCode(t, estimateErr, c.code)
+					}
+					w.wantLive()
+					return
+				}
+				s := status(t, m, "a")
+				want := []place{{0, "profile.first", "ext.fake", s.Attempts[0].Code}, {1, "profile.weak", "ext.weak", ""}}
+				if diff := cmp.Diff(want, places(s)); diff != "" {
+					t.Errorf("places (-want +got):\n%s", diff)
+				}
+				wantText(t, errors.New(s.Attempts[0].Reason), c.reason)
+				if time.Until(s.ExpiresAt) != 2*time.Hour {
+					t.Errorf("expires at %v, in another time than the first profile's", s.ExpiresAt)
+				}
+				if estimateErr != nil || len(qs) != 2 || !strings.Contains(qs[0].Skipped, c.reason) || qs[1].Skipped != "" {
+					t.Errorf("estimate %+v, %v", qs, estimateErr)
+				}
+			})
+		})
+	}
+}
+
 // TestMaxCost: a create that is too dear is refused before anything happens, and Estimate says so in advance.
 func TestMaxCost(t *testing.T) {
 	simulate(t, func(t *testing.T) {

@@ -31,8 +31,9 @@ type flight struct {
 // ready or paused, and starts another attempt where it failed and nothing is left. Aborted with RetryAfter while it is
 // being removed; FailedPrecondition when it is gone; AlreadyExists for another request under that ID.
 //
-// InvalidArgument, NotFound (profile, snapshot), Unsupported, Unauthenticated, BudgetExceeded: nothing was begun.
-// ResourceExhausted, Unavailable: no place could serve; the message names all that were tried.
+// InvalidArgument, NotFound (profile, snapshot), Unsupported, Unauthenticated, BudgetExceeded: nothing was begun; a burst
+// policy that names such a code in On goes on to its targets. ResourceExhausted, Unavailable: no place could serve; the
+// message names all that were tried.
 func (m *Manager) Create(ctx context.Context, req sandboxer.CreateRequest) (*Sandbox, error) {
 	sb, err := m.createOrJoin(ctx, req)
 	if err != nil {
@@ -250,10 +251,13 @@ func (m *Manager) createRecord(ctx context.Context, f *flight, r *record) error 
 	}
 	defer done()
 	first, err := m.firstStop(ctx, r.Asked, snap)
-	if err != nil {
-		return err
-	}
 	c := &creation{m: m, r: r, first: first, snap: snap, own: func() { m.own(f) }}
+	if err != nil {
+		if !first.bursts(ctx, err) {
+			return err
+		}
+		c.passOver(first.profile.ID, first.profile.Extension, err)
+	}
 	return c.run(ctx)
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +32,11 @@ func (c *creation) run(ctx context.Context) error {
 	if b := c.first.profile.Burst; b != nil && b.Within > 0 {
 		c.slowAt = time.Now().Add(b.Within)
 	}
-	for s := c.first; s != nil; s = c.next(ctx) {
+	s := c.first
+	if len(c.tried) > 0 {
+		s = c.next(ctx) // it is passed over
+	}
+	for ; s != nil; s = c.next(ctx) {
 		err := c.at(ctx, s)
 		if err == nil || final(err) {
 			return err
@@ -54,17 +57,7 @@ func final(err error) bool {
 
 // movesOn reports whether the policy tries another place after err.
 func (c *creation) movesOn(err error) bool {
-	if c.doubtful {
-		return false
-	}
-	if errors.Is(err, errSlow) {
-		return true
-	}
-	on := []sandboxer.Code{sandboxer.ResourceExhausted, sandboxer.Unavailable}
-	if b := c.first.profile.Burst; b != nil && len(b.On) > 0 {
-		on = b.On
-	}
-	return slices.Contains(on, sandboxer.CodeOf(err))
+	return !c.doubtful && (errors.Is(err, errSlow) || movesOn(c.first.profile.Burst, err))
 }
 
 // next finds the next place of the burst policy; those that cannot serve are noted and passed over.
@@ -77,11 +70,18 @@ func (c *creation) next(ctx context.Context) *stop {
 		if no == nil {
 			return s
 		}
-		c.skipped(no.profile, no.extension, "", no.err)
-		c.tried = append(c.tried, fmt.Errorf("%s skipped: %w", no.profile, no.err))
+		c.passOver(no.profile, no.extension, no.err)
 	}
 	return nil
 }
+
+// passOver notes a place that cannot serve, whatever its hosts say.
+func (c *creation) passOver(profile, extension string, err error) {
+	c.skipped(profile, extension, "", err)
+	c.tried = append(c.tried, skippedError(profile, err))
+}
+
+func skippedError(profile string, err error) error { return fmt.Errorf("%s skipped: %w", profile, err) }
 
 func (c *creation) more() bool {
 	b := c.first.profile.Burst

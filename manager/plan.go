@@ -26,7 +26,8 @@ type skip struct {
 	err                error
 }
 
-// firstStop resolves and checks the place that the request names. An error means that nothing was stored or created.
+// firstStop resolves and checks the place that the request names. An error means that nothing was stored or created there;
+// the stop beside it has the resolved profile, which may name other places, or is nil where that is not known.
 func (m *Manager) firstStop(ctx context.Context, q asked, snap *snapshotRecord) (*stop, error) {
 	p, err := m.cfg.Registry.Resolve(q.Profile, q.Inputs)
 	if err != nil {
@@ -34,16 +35,31 @@ func (m *Manager) firstStop(ctx context.Context, q asked, snap *snapshotRecord) 
 	}
 	s, err := m.check(ctx, p, q, snap)
 	if err != nil {
-		return nil, err
+		p.TTL = m.lifetime(q, p)
+		return &stop{profile: p}, err
 	}
 	switch {
 	case q.Host == "" || q.Host == s.pin:
 	case s.pin != "":
-		return nil, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s is on host %q, not on %q; move it with TransferSnapshot first", snap.Snap.ID, s.pin, q.Host))
+		return s, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s is on host %q, not on %q; move it with TransferSnapshot first", snap.Snap.ID, s.pin, q.Host))
 	default:
 		s.pin = q.Host
 	}
 	return s, nil
+}
+
+// bursts reports whether a create goes on to the targets of s after an error that came before anything was begun.
+func (s *stop) bursts(ctx context.Context, err error) bool {
+	return s != nil && s.profile.Burst != nil && len(s.profile.Burst.To) > 0 && ctx.Err() == nil && movesOn(s.profile.Burst, err)
+}
+
+// movesOn reports whether a policy, or none, tries another place after err.
+func movesOn(b *sandboxer.BurstPolicy, err error) bool {
+	on := []sandboxer.Code{sandboxer.ResourceExhausted, sandboxer.Unavailable}
+	if b != nil && len(b.On) > 0 {
+		on = b.On
+	}
+	return slices.Contains(on, sandboxer.CodeOf(err))
 }
 
 // burstStop resolves and checks one burst target of first.
@@ -152,7 +168,7 @@ func (m *Manager) quote(ctx context.Context, x *extension, p *sandboxer.Profile)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("the cost of %s cannot be estimated: %w", p.ID, err)
+		return nil, sandboxer.Refused(sandboxer.CodeOf(err), fmt.Errorf("the cost of %s cannot be estimated: %w", p.ID, err))
 	}
 	return m.recipes.quote(x.id, p, q), nil
 }
@@ -202,28 +218,39 @@ func (m *Manager) Estimate(ctx context.Context, req sandboxer.CreateRequest) ([]
 		return nil, wrap("estimate", nil, err)
 	}
 	defer release()
-	first, err := m.firstStop(ctx, unlimited, snap)
-	if err != nil {
-		return nil, wrap("estimate", nil, err)
+	var out []Quote
+	var tried []error
+	passed := func(profile, extension string, err error) {
+		out = append(out, Quote{Profile: profile, Extension: extension, Skipped: err.Error()})
+		tried = append(tried, skippedError(profile, err))
 	}
-	out, err := m.quotesAt(ctx, first, q)
+	first, err := m.firstStop(ctx, unlimited, snap)
+	if err == nil {
+		out, err = m.quotesAt(ctx, first, q)
+	}
 	if err != nil {
-		return nil, wrap("estimate", nil, err)
+		if !first.bursts(ctx, err) {
+			return nil, wrap("estimate", nil, err)
+		}
+		passed(first.profile.ID, first.profile.Extension, err)
 	}
 	if b := first.profile.Burst; b != nil {
 		for _, t := range b.To {
 			s, no := m.burstStop(ctx, unlimited, first.profile, t, snap)
 			if no != nil {
-				out = append(out, Quote{Profile: no.profile, Extension: no.extension, Skipped: no.err.Error()})
+				passed(no.profile, no.extension, no.err)
 				continue
 			}
 			more, err := m.quotesAt(ctx, s, q)
 			if err != nil {
-				out = append(out, Quote{Profile: t.Profile, Extension: s.ext.id, Skipped: err.Error()})
+				passed(t.Profile, s.ext.id, err)
 				continue
 			}
 			out = append(out, more...)
 		}
+	}
+	if len(tried) == len(out) {
+		return nil, wrap("estimate", nil, (&creation{tried: tried}).explain(ctx))
 	}
 	return out, nil
 }
