@@ -108,6 +108,94 @@ func TestFoundAgainIsBilledOnce(t *testing.T) {
 	}
 }
 
+// hasty is an adapter whose backend says that it ends sandboxes much sooner than it does.
+type hasty struct {
+	sandboxer.Extension
+	after time.Duration
+}
+
+func (x hasty) Unwrap() sandboxer.Extension { return x.Extension }
+
+func (x hasty) WaitReady(ctx context.Context, t sandboxer.Target) (sandboxer.Reachability, error) {
+	r, err := x.Extension.WaitReady(ctx, t)
+	r.ExpiresAt = time.Now().Add(x.after)
+	return r, err
+}
+
+// TestGivenUpAtItsDeadlineIsBilledOnce: a sandbox whose backend did not end it when it said is found, and billed from there on.
+func TestGivenUpAtItsDeadlineIsBilledOnce(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t, sandboxer.CapMeter, sandboxer.CapList)
+		x := w.metered()
+		w.adapters = []sandboxer.Adapter{w.backend.Adapter(w.caps...)}
+		build := w.adapters[0].New
+		w.adapters[0].New = func(ctx context.Context, s sandboxer.Settings) (sandboxer.Extension, error) {
+			ext, err := build(ctx, s)
+			return hasty{ext, time.Hour}, err
+		}
+		m := w.open()
+		req := ask("a")
+		req.TTL = 20 * time.Hour
+		created(t, m, req)
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpTeardown, Err: errLost})
+		pass(2 * time.Hour)
+		wantState(t, m, "a", sandboxer.StateGone)
+		x.wantBill("a/1", time.Hour, true)
+		w.backend.Heal()
+		if r := reap(t, m, manager.ReapOptions{}); len(r.Orphaned) != 1 {
+			t.Errorf("reaped %+v", r)
+		}
+		w.wantLive()
+		pass(time.Minute)
+		if got, n := x.sum(); got != w.backend.Costs()["a"] || n != 2 {
+			t.Errorf("%d records of %v; want 2 of %v", n, got, w.backend.Costs()["a"])
+		}
+	})
+}
+
+// TestLosingAttemptFoundAgainIsBilledOnce: the same holds for an attempt that lost, while the one that won lives.
+func TestLosingAttemptFoundAgainIsBilledOnce(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t, sandboxer.CapMeter, sandboxer.CapList).withHosts(sandboxer.Host{ID: "h1"}, sandboxer.Host{ID: "h2"})
+		x := w.metered()
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpWaitReady, Delay: time.Minute, Err: sandboxer.Mark(sandboxer.Unavailable, errLost), Times: 1})
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpTeardown, Linger: 50 * time.Minute, Times: 1})
+		m := w.open()
+		created(t, m, ask("a"))
+		pass(30 * time.Minute)
+		x.wantBill("a/1", time.Minute, false)
+		if r := reap(t, m, manager.ReapOptions{}); len(r.Orphaned) != 1 {
+			t.Errorf("reaped %+v", r)
+		}
+		w.wantLive("a-2")
+		pass(time.Minute)
+		if got, n := x.sum(); got != w.backend.Costs()["a"] || n != 2 {
+			t.Errorf("%d records of %v; want 2 of %v", n, got, w.backend.Costs()["a"])
+		}
+	})
+}
+
+// TestMeterFallsAtTheEnd: a meter that says less once the sandbox is gone takes nothing back. It was seen to fail where the
+// last reading alone counted.
+func TestMeterFallsAtTheEnd(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t, sandboxer.CapMeter)
+		x := w.metered()
+		m := w.open()
+		sb := created(t, m, ask("a"))
+		pass(time.Hour - time.Second)
+		cost := w.backend.Costs()["a"]
+		w.backend.Break(fake.MeterFalls)
+		if _, err := sb.Teardown(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
+		if r := x.bill("a/1"); r.Total != cost || !r.Estimated {
+			t.Errorf("billed %v, estimated: %v; want %v", r.Total, r.Estimated, cost)
+		}
+	})
+}
+
 // strayOf finds the record that the reaper made.
 func strayOf(t *testing.T, m *manager.Manager) sandboxer.ID {
 	t.Helper()

@@ -115,11 +115,17 @@ func (m *Manager) tearDown(ctx context.Context, r *record, a *attempt) (sandboxe
 	if err != nil {
 		return rep, nil, fmt.Errorf("it is removed, but what it cost cannot be read: %w", err)
 	}
-	if reading == nil && before != nil { // the backend forgets what is gone
+	if before != nil && (reading == nil || fell(before.Total, reading.Total)) { // the backend forgets what is gone
 		reading = before
 		reading.Estimated = true // what came behind it is missing
 	}
 	return rep, reading, nil
+}
+
+// fell reports whether a cumulative total is below one that was read before.
+func fell(before, now sandboxer.Money) bool {
+	c, err := now.Cmp(before)
+	return err == nil && c < 0
 }
 
 // lastReading is what is accounted for where the meter does not answer any more once attempt a is removed. It may not keep
