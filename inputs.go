@@ -34,7 +34,8 @@ func (in *Inputs) UnmarshalJSON(b []byte) error {
 // Decode fills the struct that into points to. It is strict: an unknown, mistyped or wrongly cased key is an
 // InvalidArgument naming it and the closest valid one. A field's key is its name in snake_case (SSHTarget: ssh_target), or
 // its json tag where it has one; durations are strings ("10s"), integers keep all their digits. Fields without a key keep
-// their value, so that defaults are set before. All problems are reported at once; on an error into is left half-filled.
+// their value, so that defaults are set before. Maps and lists are copied: into is the caller's to change. All problems are
+// reported at once; on an error into is left half-filled.
 func (in Inputs) Decode(into any) error {
 	v := reflect.ValueOf(into)
 	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
@@ -152,7 +153,7 @@ func decodeValue(path string, src, dst reflect.Value) []error {
 		return nil
 	}
 	if src.Type().AssignableTo(dst.Type()) && (dst.Kind() != reflect.Interface || dst.NumMethod() == 0) && dst.Kind() != reflect.Struct {
-		dst.Set(src)
+		dst.Set(copied(src))
 		return nil
 	}
 	switch dst.Kind() {
@@ -221,6 +222,35 @@ func decodeValue(path string, src, dst reflect.Value) []error {
 		return []error{fmt.Errorf("input %q: fields of type %v cannot be decoded", path, dst.Type())}
 	}
 	return nil
+}
+
+// copied returns v with maps and lists of its own: the inputs of a profile are read by many at once.
+func copied(v reflect.Value) reflect.Value {
+	switch v.Kind() {
+	case reflect.Interface:
+		if !v.IsNil() {
+			return copied(v.Elem())
+		}
+	case reflect.Map:
+		if v.IsNil() {
+			return v
+		}
+		out := reflect.MakeMapWithSize(v.Type(), v.Len())
+		for each := v.MapRange(); each.Next(); {
+			out.SetMapIndex(each.Key(), copied(each.Value()))
+		}
+		return out
+	case reflect.Slice:
+		if v.IsNil() {
+			return v
+		}
+		out := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
+		for i := range v.Len() {
+			out.Index(i).Set(copied(v.Index(i)))
+		}
+		return out
+	}
+	return v
 }
 
 func asString(v reflect.Value) string {

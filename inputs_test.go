@@ -219,6 +219,43 @@ func TestInputsDecodeKeepsDefaults(t *testing.T) {
 	}
 }
 
+// TestInputsDecodeCopies: what an adapter does to the maps and lists that it decoded is not seen in the inputs, which others
+// read. It was seen to fail where assignable ones were set by reference.
+func TestInputsDecodeCopies(t *testing.T) {
+	t.Parallel()
+	made := func() sandboxer.Inputs {
+		return sandboxer.Inputs{
+			"free":     map[string]any{"a": map[string]any{"b": []any{1}}, "null": nil},
+			"env":      map[string]string{"k": "v"},
+			"tags":     []string{"x"},
+			"matrix":   [][]int{{1}},
+			"anything": []any{map[string]any{"c": []string{"d"}}, nil},
+			"limits":   map[string]int64(nil),
+		}
+	}
+	in := made()
+	var got options
+	if err := in.Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	want := options{
+		Free: map[string]any{"a": map[string]any{"b": []any{1}}, "null": nil}, Env: map[string]string{"k": "v"}, Tags: []string{"x"},
+		Matrix: [][]int{{1}}, Anything: []any{map[string]any{"c": []string{"d"}}, nil},
+	}
+	if diff := cmp.Diff(want, got, optionsCmp); diff != "" {
+		t.Errorf("decoded (-want +got):\n%s", diff)
+	}
+	inner := got.Free["a"].(map[string]any)
+	inner["b"].([]any)[0] = "mine"
+	inner["more"], got.Free["more"], got.Env["k"], got.Tags[0], got.Matrix[0][0] = true, true, "mine", "mine", 9
+	first := got.Anything.([]any)[0].(map[string]any)
+	first["c"].([]string)[0] = "mine"
+	first["more"], got.Anything.([]any)[1] = true, true
+	if diff := cmp.Diff(made(), in); diff != "" {
+		t.Errorf("the inputs changed with what was decoded (-made +now):\n%s", diff)
+	}
+}
+
 func TestInputsDecodeNeedsAPointerToAStruct(t *testing.T) {
 	t.Parallel()
 	var nilPointer *options
