@@ -22,7 +22,8 @@ type Extension interface {
 	Teardown(ctx context.Context, t Target) (CleanupReport, error)
 }
 
-// ProvisionRequest is resolved and validated: the Manager guarantees every field but those that say otherwise.
+// ProvisionRequest is resolved and validated: the Manager guarantees every field but those that say otherwise. Its maps and
+// lists, as those of a Target, are copies that nobody else sees.
 type ProvisionRequest struct {
 	ID        ID
 	Attempt   int

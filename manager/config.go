@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/own"
 	"github.com/sand-boxer/sandboxer/manager/store"
 	"github.com/sand-boxer/sandboxer/metering"
 	"github.com/sand-boxer/sandboxer/registry"
@@ -90,6 +91,9 @@ func (c Config) withDefaults() Config {
 		c.Retries = 3
 	}
 	c.Hosts = slices.Clone(c.Hosts)
+	for i := range c.Hosts {
+		c.Hosts[i] = own.Host(c.Hosts[i])
+	}
 	c.Interceptors = slices.Clone(c.Interceptors)
 	return c
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/own"
 )
 
 // estimated is what is accounted for attempt a where its backend cannot say what it cost: the price of its whole time up to
@@ -24,7 +25,7 @@ func (m *Manager) estimated(ctx context.Context, r *record, a *attempt, until ti
 		defer cancel()
 		var q sandboxer.MeterQuote
 		err := m.call(ctx, callOf(sandboxer.OpEstimateCost, r, a), func(ctx context.Context) (err error) {
-			q, err = meter.EstimateCost(ctx, a.Recipe.Profile, used)
+			q, err = meter.EstimateCost(ctx, own.Profile(a.Recipe.Profile), used)
 			return err
 		})
 		if err == nil {

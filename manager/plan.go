@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/own"
 )
 
 // stop is one place that a create may go to: a resolved profile at an extension. The host is chosen when it gets there.
@@ -164,7 +165,7 @@ func (m *Manager) quote(ctx context.Context, x *extension, p *sandboxer.Profile)
 	}
 	var q sandboxer.MeterQuote
 	err := m.call(ctx, sandboxer.Call{Op: sandboxer.OpEstimateCost, Extension: x.id, Profile: p.ID}, func(ctx context.Context) (err error) {
-		q, err = meter.EstimateCost(ctx, *p, d)
+		q, err = meter.EstimateCost(ctx, own.Profile(*p), d)
 		return err
 	})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/own"
 )
 
 // ReapOptions narrows or widens a reap.
@@ -175,7 +176,7 @@ func (a account) String() string {
 
 func (rp *reaper) query(a account, owner string) sandboxer.ListQuery {
 	return sandboxer.ListQuery{
-		Host: a.host, Consumer: sandboxer.Consumer{Tenant: a.payer.Tenant},
+		Host: own.Host(a.host), Consumer: sandboxer.Consumer{Tenant: a.payer.Tenant},
 		Secret: rp.m.watchKey(a.x.id, a.payer).secret, Labels: map[string]string{sandboxer.LabelOwner: owner},
 	}
 }

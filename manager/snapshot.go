@@ -75,7 +75,7 @@ func (m *Manager) takeSnapshot(ctx context.Context, on *subject, x sandboxer.Sna
 	}
 	labels[sandboxer.LabelID] = string(on.r.ID)
 	m.stamp(labels, on.r.Asked.Consumer)
-	req.Labels = labels
+	req.Labels = maps.Clone(labels) // the extension's own
 	r := &snapshotRecord{Snap: sandboxer.Snapshot{
 		ID: req.ID, Name: req.Name, Extension: on.a.Extension, Host: on.a.Host, Source: on.r.ID,
 		Status: sandboxer.SnapshotCreating, Consumer: on.r.Asked.Consumer, Payer: on.a.Payer, Labels: labels,

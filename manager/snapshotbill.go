@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/own"
 	"github.com/sand-boxer/sandboxer/manager/store"
 	"github.com/sand-boxer/sandboxer/metering"
 )
@@ -53,7 +54,7 @@ func (m *Manager) snapshotLines(ctx context.Context, r *snapshotRecord, from, to
 	guessed = r.Snap.Kind == "" && r.Snap.SizeBytes == 0
 	if pricer, ok := sandboxer.As[sandboxer.SnapshotPricer](m.extensions[r.Snap.Extension].ext); ok {
 		err := m.call(ctx, snapshotCall(sandboxer.OpSnapshotCost, r.Snap), func(ctx context.Context) (err error) {
-			lines, err = pricer.SnapshotCost(ctx, r.Snap, from, to)
+			lines, err = pricer.SnapshotCost(ctx, own.Snapshot(r.Snap), from, to)
 			return err
 		})
 		if err == nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/own"
 	"github.com/sand-boxer/sandboxer/manager/store"
 )
 
@@ -181,7 +182,7 @@ func (m *Manager) snapshotSubject(r *snapshotRecord) (*extension, sandboxer.Snap
 		return nil, sandboxer.SnapshotTarget{}, nil, err
 	}
 	keys := m.watchKey(r.Snap.Extension, r.Snap.Payer)
-	return x, sandboxer.SnapshotTarget{Snapshot: r.Snap, Host: h, Consumer: r.Snap.Consumer, Secret: keys.secret}, keys, nil
+	return x, sandboxer.SnapshotTarget{Snapshot: own.Snapshot(r.Snap), Host: own.Host(h), Consumer: own.Consumer(r.Snap.Consumer), Secret: keys.secret}, keys, nil
 }
 
 func snapshotCall(op sandboxer.Op, s sandboxer.Snapshot) sandboxer.Call {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/own"
 )
 
 // labels are what is stamped on the resources of r.
@@ -44,16 +45,17 @@ func (m *Manager) stamp(labels map[string]string, c sandboxer.Consumer) {
 	}
 }
 
+// provisionRequest is what attempt a asks for. All of it is the extension's own: the recipe is shared by many creates.
 func (m *Manager) provisionRequest(r *record, a *attempt, h sandboxer.Host) *sandboxer.ProvisionRequest {
 	return &sandboxer.ProvisionRequest{
-		ID: a.id(r), Attempt: a.N, Name: a.Name, Profile: a.Recipe.Profile, Inputs: maps.Clone(a.Recipe.Inputs), Host: h,
-		Consumer: r.Asked.Consumer, Labels: m.labels(r, a), ExpiresAt: a.Deadline,
+		ID: a.id(r), Attempt: a.N, Name: a.Name, Profile: own.Profile(a.Recipe.Profile), Inputs: own.Inputs(a.Recipe.Inputs),
+		Host: own.Host(h), Consumer: own.Consumer(r.Asked.Consumer), Labels: m.labels(r, a), ExpiresAt: a.Deadline,
 		Secret:     m.watchKey(a.Extension, a.Payer).secret,
 		Checkpoint: func(context.Context, sandboxer.Handle) error { return nil },
 	}
 }
 
-// target is the subject of a call about attempt a. keys may be nil.
+// target is the subject of a call about attempt a, and the extension's own as well. keys may be nil.
 func (m *Manager) target(r *record, a *attempt, h sandboxer.Host, keys *keyWatch) sandboxer.Target {
 	if keys == nil {
 		keys = m.watchKey(a.Extension, a.Payer)
@@ -63,7 +65,7 @@ func (m *Manager) target(r *record, a *attempt, h sandboxer.Host, keys *keyWatch
 		handle = sandboxer.BareHandle(sandboxer.HandleRef{ID: a.id(r), Attempt: a.N, Extension: a.Extension, Host: a.Host})
 	}
 	return sandboxer.Target{
-		Handle: handle, Host: h, Inputs: maps.Clone(a.Recipe.Inputs), Consumer: r.Asked.Consumer,
+		Handle: handle, Host: own.Host(h), Inputs: own.Inputs(a.Recipe.Inputs), Consumer: own.Consumer(r.Asked.Consumer),
 		Labels: m.labels(r, a), ExpiresAt: a.Deadline, Secret: keys.secret,
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/own"
 )
 
 // try is one attempt of a creation: one place, at most one resource.
@@ -141,7 +142,7 @@ func (t *try) ask(ctx context.Context) (h sandboxer.Handle, err error) {
 		return h, err
 	}
 	err = t.c.m.call(ctx, callOf(sandboxer.OpRestore, t.c.r, t.a), func(ctx context.Context) (err error) {
-		h, err = snapper.Restore(ctx, req, t.s.snap.Snap)
+		h, err = snapper.Restore(ctx, req, own.Snapshot(t.s.snap.Snap))
 		return err
 	})
 	return h, err

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/own"
 )
 
 // Option says what a registry is made of.
@@ -100,9 +101,11 @@ func WithProfiles(p ...sandboxer.Profile) Option {
 		for _, profile := range p {
 			b.goValues++
 			src := b.source(fmt.Sprintf("Go profile %d (%s)", b.goValues, quote(profile.ID)))
-			doc := &document{ps: &b.problems, src: src, kind: profileKind, profile: cloneProfile(profile)}
+			given := profile.Inputs
+			profile.Inputs = nil // in other hands until a copier has seen them
+			doc := &document{ps: &b.problems, src: src, kind: profileKind, profile: own.Profile(profile)}
 			c := copier{report: func(at path, text string) { doc.add(at, "%s", text) }}
-			doc.profile.Inputs = c.inputs(path{"inputs"}, profile.Inputs)
+			doc.profile.Inputs = c.inputs(path{"inputs"}, given)
 			doc.checkProfile()
 			b.docs = append(b.docs, doc)
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/own"
 )
 
 // Registry holds adapters, manifests and profiles that fit together. It never changes, and everything that it returns is
@@ -93,14 +94,14 @@ func (r *Registry) Profile(id string) (sandboxer.Profile, error) {
 	if !ok {
 		return sandboxer.Profile{}, notFoundID("profile is registered as", profileKind, id, ids(r.profiles), r.leftOut[id])
 	}
-	return copyProfile(p), nil
+	return own.Profile(p), nil
 }
 
 // Profiles yields all profiles in the order of their ids.
 func (r *Registry) Profiles() iter.Seq[sandboxer.Profile] {
 	return func(yield func(sandboxer.Profile) bool) {
 		for _, id := range ids(r.profiles) {
-			if !yield(copyProfile(r.profiles[id])) {
+			if !yield(own.Profile(r.profiles[id])) {
 				return
 			}
 		}
@@ -152,12 +153,6 @@ func (r *Registry) Resolve(profile string, in sandboxer.Inputs) (sandboxer.Profi
 			fmt.Errorf("the inputs do not fit %s:%s%w", profile, gap, errors.Join(wrong...)))
 	}
 	return p, nil
-}
-
-func copyProfile(p sandboxer.Profile) sandboxer.Profile {
-	p = cloneProfile(p)
-	p.Inputs = cloneInputs(p.Inputs)
-	return p
 }
 
 // notFoundID is notFound for an id: one that only lacks the word of its kind is most likely the one that was meant.

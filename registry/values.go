@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/own"
 )
 
 // sprintf keeps a format without arguments as it is.
@@ -132,60 +133,12 @@ func (c *copier) mapping(at path, v reflect.Value, depth int) any {
 	return out
 }
 
-// cloneValue copies what a copier or a decoder made.
-func cloneValue(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		out := make(map[string]any, len(v))
-		for k, item := range v {
-			out[k] = cloneValue(item)
-		}
-		return out
-	case []any:
-		out := make([]any, len(v))
-		for i, item := range v {
-			out[i] = cloneValue(item)
-		}
-		return out
-	}
-	return v
-}
-
-func cloneInputs(in sandboxer.Inputs) sandboxer.Inputs {
-	if in == nil {
-		return nil
-	}
-	return cloneValue(map[string]any(in)).(map[string]any)
-}
-
-// cloneProfile copies everything but the inputs, which are in other hands until a copier has seen them.
-func cloneProfile(p sandboxer.Profile) sandboxer.Profile {
-	p.Ports = slices.Clone(p.Ports)
-	p.Requires = slices.Clone(p.Requires)
-	p.HostSelector = maps.Clone(p.HostSelector)
-	p.Labels = maps.Clone(p.Labels)
-	if p.Burst != nil {
-		b := *p.Burst
-		b.To = slices.Clone(b.To)
-		for i := range b.To {
-			b.To[i].Inputs = maps.Clone(b.To[i].Inputs)
-		}
-		b.On = slices.Clone(b.On)
-		if b.MaxCost != nil {
-			cost := *b.MaxCost
-			b.MaxCost = &cost
-		}
-		p.Burst = &b
-	}
-	return p
-}
-
 func cloneManifest(m Manifest) Manifest {
 	m.Capabilities.IsolationLevels = slices.Clone(m.Capabilities.IsolationLevels)
 	m.Capabilities.Features = slices.Clone(m.Capabilities.Features)
 	m.Inputs.Required = slices.Clone(m.Inputs.Required)
 	m.Inputs.Optional = slices.Clone(m.Inputs.Optional)
-	m.Config = cloneInputs(m.Config)
+	m.Config = own.Inputs(m.Config)
 	return m
 }
 
