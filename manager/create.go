@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/own"
 )
 
 // flight is one create under way, and everybody who waits for it.
@@ -57,7 +58,7 @@ func (m *Manager) createOrJoin(ctx context.Context, req sandboxer.CreateRequest)
 	if req.ID, err = m.namedByInput(req); err != nil {
 		return nil, err
 	}
-	q.Inputs, q.Labels = maps.Clone(q.Inputs), maps.Clone(q.Labels)
+	q.Consumer, q.Inputs, q.Labels = own.Consumer(q.Consumer), own.Inputs(q.Inputs), maps.Clone(q.Labels)
 	id, minted := req.ID, req.ID == ""
 	if minted {
 		id = sandboxer.NewID()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/own"
 )
 
 // Event is a sandbox that came into another state, or, with Missed, the note that the reader was too slow.
@@ -146,12 +147,13 @@ func (m *Manager) publish(r *record) {
 	if len(b.subs) == 0 {
 		return
 	}
-	e := Event{At: now(), ID: r.ID, Consumer: r.Asked.Consumer, Profile: r.Asked.Profile, Was: r.saved, State: r.State, Reason: r.Reason}
+	e := Event{At: now(), ID: r.ID, Profile: r.Asked.Profile, Was: r.saved, State: r.State, Reason: r.Reason}
 	if a := r.current(); a != nil {
 		e.Extension, e.Host = a.Extension, a.Host
 	}
 	for s := range b.subs {
 		if s.filter.matches(r) {
+			e.Consumer = own.Consumer(r.Asked.Consumer) // each reader's own
 			s.put(e)
 		}
 	}

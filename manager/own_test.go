@@ -187,3 +187,30 @@ func TestConfiguredHostsAreCopied(t *testing.T) {
 		created(t, m, req)
 	})
 }
+
+// TestCallersMapsAreCopied: what a caller does to the maps of its request when it has its answer, and a reader to those of an
+// event, is seen by nobody else. It was seen to fail on the labels of the consumer, which all events shared with the caller.
+func TestCallersMapsAreCopied(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t)
+		m := w.open()
+		one, two := m.Subscribe(manager.Filter{}), m.Subscribe(manager.Filter{})
+		req := ask("a")
+		req.Consumer.Labels, req.Labels = map[string]string{"who": "me"}, map[string]string{"mine": "yes"}
+		created(t, m, req)
+		req.Consumer.Labels["who"], req.Labels["mine"] = scribble, scribble
+		for _, s := range []*manager.Subscription{one, two} {
+			for range 2 { // provisioning, ready
+				e := <-s.Events()
+				if at := scribbledAt(reflect.ValueOf(e), "Event"); at != "" {
+					t.Errorf("%s is scribbled on when it is %s", at, e.State)
+				}
+				scribbleOn(reflect.ValueOf(e))
+			}
+		}
+		st := status(t, m, "a")
+		if at := scribbledAt(reflect.ValueOf(st), "SandboxStatus"); at != "" {
+			t.Error("scribbled on:", at)
+		}
+	})
+}
