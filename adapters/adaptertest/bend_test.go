@@ -176,6 +176,31 @@ func (b bentExpose) Expose(context.Context, sandboxer.Target, int) (sandboxer.En
 	return sandboxer.Endpoint{Name: time.Now().String(), URL: "http://elsewhere.invalid", Port: 1}, nil
 }
 
+type bentList struct {
+	inFront
+	ref func(sandboxer.HandleRef) sandboxer.HandleRef
+}
+
+func (b bentList) List(ctx context.Context, q sandboxer.ListQuery) iter.Seq2[sandboxer.Instance, error] {
+	return func(yield func(sandboxer.Instance, error) bool) {
+		for in, err := range must[sandboxer.Lister](b.Extension).List(ctx, q) {
+			if err == nil {
+				in.Handle = sandboxer.BareHandle(b.ref(in.Handle.Ref()))
+			}
+			if !yield(in, err) {
+				return
+			}
+		}
+	}
+}
+
+// handlesBy bends the handles that List yields.
+func handlesBy(f func(*sandboxer.HandleRef)) func(sandboxer.Extension) sandboxer.Extension {
+	return func(ext sandboxer.Extension) sandboxer.Extension {
+		return bentList{inFront{ext}, func(r sandboxer.HandleRef) sandboxer.HandleRef { f(&r); return r }}
+	}
+}
+
 // bentSnapshots bends two calls of a Snapshotter.
 type bentSnapshots struct {
 	inFront

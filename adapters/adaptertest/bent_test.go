@@ -386,6 +386,27 @@ func otherBreakages() []breakage {
 			}
 		},
 	}, {
+		what: "another owner's is torn down, which only Config.Live shows", checks: []string{"foreign/teardown"},
+		caps: []sandboxer.Capability{sandboxer.CapExec}, quirks: []fake.Quirk{fake.TeardownForeign},
+	}, {
+		what: "another owner's is handed out, which only Config.Live shows", checks: []string{"foreign/provision", "foreign/manager"},
+		caps: []sandboxer.Capability{sandboxer.CapExec}, quirks: []fake.Quirk{fake.StealsForeign},
+	}, {
+		what: "List yields handles without an attempt", checks: []string{"list/handles"},
+		wrap: handlesBy(func(r *sandboxer.HandleRef) { r.Attempt = 0 }),
+	}, {
+		what: "List takes each attempt for the first", checks: []string{"list/handles"},
+		wrap: handlesBy(func(r *sandboxer.HandleRef) { r.Attempt = 1 }),
+	}, {
+		what: "List yields handles without an extension", checks: []string{"list/handles"},
+		wrap: handlesBy(func(r *sandboxer.HandleRef) { r.Extension = "" }),
+	}, {
+		what: "List yields handles of a host that was not asked", checks: []string{"list/handles"},
+		wrap: handlesBy(func(r *sandboxer.HandleRef) { r.Host = "elsewhere" }),
+	}, {
+		what: "List yields handles whose ID is none", checks: []string{"list/handles"},
+		wrap: handlesBy(func(r *sandboxer.HandleRef) { r.ID = "Not An ID" }),
+	}, {
 		what: "snapshots are listed without their labels", checks: []string{"snapshot/labels"},
 		wrap: func(ext sandboxer.Extension) sandboxer.Extension {
 			next := must[sandboxer.Snapshotter](ext)

@@ -100,6 +100,28 @@ func lookupChecks() []check {
 			t.gone(b.name, "Teardown with the handle that List yielded")
 		},
 	}, {
+		name:  "list/handles",
+		needs: []sandboxer.Capability{sandboxer.CapList},
+		rule:  "the Handle of each listed Instance names its sandbox in full: ID, attempt, extension, and the host that was listed",
+		why:   "the reaper stores it before it removes what nobody wants: a handle that lacks something is not read back, and one of another attempt removes the wrong one",
+		run: func(t *trial) {
+			second := t.newRequest() // that of a create whose first place did not serve
+			second.Attempt = 2
+			second.Name = second.Ref().Name()
+			second.Labels[sandboxer.LabelName] = second.Name
+			t.provision(t.s.one.spy.Extension, second)
+			var all []sandboxer.Instance
+			if !t.poll(func() bool {
+				all = t.listed(t.s.one)
+				return slices.ContainsFunc(all, func(in sandboxer.Instance) bool { return in.Labels[sandboxer.LabelName] == second.Name })
+			}) {
+				t.broken("List does not show %s, the second attempt at %s", second.Name, second.ID)
+			}
+			for _, in := range all {
+				t.namesInFull(in, second.Ref())
+			}
+		},
+	}, {
 		name:  "inspect/state",
 		needs: []sandboxer.Capability{sandboxer.CapInspect},
 		rule:  "Inspect says what a sandbox is, and NotFound where it is gone",
@@ -122,4 +144,22 @@ func lookupChecks() []check {
 			t.code("Inspect of a sandbox that was torn down", err, sandboxer.NotFound)
 		},
 	}}
+}
+
+// namesInFull breaks the rule unless the handle of in is one of the extension and host of like, and fits the labels of in.
+func (t *trial) namesInFull(in sandboxer.Instance, like sandboxer.HandleRef) {
+	t.Helper()
+	ref := in.Handle.Ref()
+	switch name := in.Labels[sandboxer.LabelName]; {
+	case ref.ID.Validate() != nil:
+		t.broken("List shows %s with a handle of the ID %q, which is none", name, ref.ID)
+	case ref.Attempt < 1 || ref.Attempt > 999:
+		t.broken("List shows %s with a handle of attempt %d; attempts are 1 to 999", name, ref.Attempt)
+	case ref.Extension != like.Extension:
+		t.broken("List shows %s with a handle of the extension %q instead of %q, which was asked", name, ref.Extension, like.Extension)
+	case ref.Host != like.Host:
+		t.broken("List shows %s with a handle of the host %q instead of %q, which was asked", name, ref.Host, like.Host)
+	case ref.Name() != name || string(ref.ID) != in.Labels[sandboxer.LabelID]:
+		t.broken("List shows %s, which is of %s by its labels, with a handle of %s, attempt %d", name, in.Labels[sandboxer.LabelID], ref.ID, ref.Attempt)
+	}
 }

@@ -21,7 +21,7 @@ type Config struct {
 	Host func(t testing.TB) sandboxer.Host
 	// Live returns the names of everything that exists at the backend: sandboxes, snapshots, helpers. Each contains the name
 	// of the sandbox or snapshot that it belongs to. It is how leaks are seen where there is no Lister, and more is seen
-	// with it where there is one.
+	// with it where there is one. It also shows, where nothing else does, that another owner's sandbox is left alone.
 	Live func(t testing.TB) []string
 	// Bad are inputs that must fail with InvalidArgument and create nothing.
 	Bad []sandboxer.Inputs

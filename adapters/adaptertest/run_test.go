@@ -57,6 +57,12 @@ var children = map[string]struct {
 		},
 		says: []string{"--- PASS: TestChild/lost-reply/removed", "--- PASS: TestChild/inspect/state"},
 	},
+	"nothing that looks, but Config.Live": {
+		edit: func(b *fake.Backend, c *Config) {
+			c.Adapter = func(testing.TB) sandboxer.Adapter { return b.Adapter(sandboxer.CapExec) }
+		},
+		says: []string{"--- PASS: TestChild/foreign/provision", "--- PASS: TestChild/foreign/teardown", "--- PASS: TestChild/foreign/manager"},
+	},
 	"a broken rule": {
 		edit:   func(b *fake.Backend, _ *Config) { b.Break(fake.ExecIgnoresEnv) },
 		failed: []string{"exec", "exec/environment", "exec-args", "exec-args/invalid-utf8"},
@@ -136,7 +142,7 @@ var children = map[string]struct {
 }
 
 // good are the children that pass.
-var good = []string{"all rules kept", "listings that lag", "slow, in steps, with a key and a short memory", "few capabilities", "a rule that is skipped", "on a host"}
+var good = []string{"all rules kept", "listings that lag", "slow, in steps, with a key and a short memory", "few capabilities", "nothing that looks, but Config.Live", "a rule that is skipped", "on a host"}
 
 // TestChild is the suite as an adapter author would call it; it does nothing unless TestRunReports asks for it.
 func TestChild(t *testing.T) {
