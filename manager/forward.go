@@ -26,7 +26,7 @@ func (s *Sandbox) Expose(ctx context.Context, port int) (e sandboxer.Endpoint, e
 	if port < 1 || port > 65535 {
 		return e, wrap("expose", &record{ID: s.id}, sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("port %d is not between 1 and 65535", port)))
 	}
-	x := s.m.extensions[s.extension]
+	x := s.at(ctx)
 	if x == nil || x.ext == nil || x.can(sandboxer.CapExpose) || !x.can(sandboxer.CapDial) {
 		err = use(ctx, s, sandboxer.OpExpose, sandboxer.CapExpose, func(ctx context.Context, x sandboxer.Exposer, t sandboxer.Target) (err error) {
 			e, err = x.Expose(ctx, t, port)

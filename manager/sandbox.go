@@ -23,11 +23,12 @@ import (
 type Sandbox struct {
 	m         *Manager
 	id        sandboxer.ID
-	extension string
+	extension string // where it was when it was got
+	moves     bool   // it was not ready then: a create may have gone on to another extension since
 }
 
 func (m *Manager) sandbox(r *record) *Sandbox {
-	sb := &Sandbox{m: m, id: r.ID}
+	sb := &Sandbox{m: m, id: r.ID, moves: r.ReadyAt.IsZero()}
 	if a := r.current(); a != nil {
 		sb.extension = a.Extension
 	}
@@ -111,10 +112,25 @@ func (s *Sandbox) Status(ctx context.Context) (sandboxer.SandboxStatus, error) {
 	return r.status(), nil
 }
 
-// Supports reports whether the sandbox's extension has a capability. Expose works over "dial" as well.
+// Supports reports whether the sandbox's extension has a capability. Expose works over "dial" as well. While a create is under
+// way that is the extension where it is now, and may be another one when the sandbox is ready.
 func (s *Sandbox) Supports(c sandboxer.Capability) bool {
-	x := s.m.extensions[s.extension]
+	ctx, cancel := context.WithTimeout(s.m.ctx, s.m.cfg.CallTimeout)
+	defer cancel()
+	x := s.at(ctx)
 	return x != nil && x.can(c)
+}
+
+// at returns the extension where the sandbox is, by the store's last word or the last that is remembered; nil where it is not
+// configured.
+func (s *Sandbox) at(ctx context.Context) *extension {
+	id := s.extension
+	if s.moves {
+		if r, err := s.m.load(ctx, s.id); err == nil && r.current() != nil {
+			id = r.current().Extension
+		}
+	}
+	return s.m.extensions[id]
 }
 
 // subject is what a call about a ready sandbox needs.

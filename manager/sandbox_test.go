@@ -269,3 +269,46 @@ func TestNilSandbox(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSupportsFollowsTheSandbox: a Sandbox that was got during its create says what the extension can do where it came to be.
+// It was seen to fail where the first answer was kept.
+func TestSupportsFollowsTheSandbox(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t, sandboxer.CapExec, sandboxer.CapDial, sandboxer.CapFiles)
+		w.clouds()
+		w.profiles = []sandboxer.Profile{
+			{ID: "profile.first", Extension: "ext.fake", Burst: &sandboxer.BurstPolicy{To: []sandboxer.BurstTarget{{Profile: "profile.weak"}}}},
+			{ID: "profile.weak", Extension: "ext.weak"},
+		}
+		refuse := make(chan struct{})
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Err: errBusy, Release: refuse})
+		m := w.open()
+		done := make(chan struct{})
+		req := ask("a")
+		req.Profile = "profile.first"
+		go func() {
+			defer close(done)
+			created(t, m, req)
+		}()
+		pass(time.Second)
+		sb, err := m.Get(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !sb.Supports(sandboxer.CapFiles) || !sb.Supports(sandboxer.CapExec) {
+			t.Error("it does not say what its first place can do")
+		}
+		close(refuse)
+		<-done
+		if sb.Supports(sandboxer.CapFiles) || !sb.Supports(sandboxer.CapExec) {
+			t.Error("it says what its first place can do, and is at another")
+		}
+		if _, err := sb.Expose(t.Context(), 80); !errors.Is(err, sandboxer.Unsupported) || !strings.Contains(err.Error(), "ext.weak has no capability \"expose\"") {
+			t.Error(err)
+		}
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_ = sb.Supports(sandboxer.CapExec) // as far as it remembers
+	})
+}
