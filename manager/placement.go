@@ -76,6 +76,31 @@ func (m *Manager) byLoad(ctx context.Context, hosts []sandboxer.Host) ([]sandbox
 	return hosts, nil
 }
 
+// full says of each host why nothing more fits there; nil where something does.
+func (m *Manager) full(ctx context.Context, hosts []sandboxer.Host) ([]error, error) {
+	out := make([]error, len(hosts))
+	var keys []store.Key
+	var limited []int // which hosts the keys are of
+	for i, h := range hosts {
+		if h.MaxSandboxes > 0 {
+			keys, limited = append(keys, placeKey(h.ID)), append(limited, i)
+		}
+	}
+	if len(keys) == 0 {
+		return out, nil
+	}
+	got, err := m.cfg.Store.Get(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	for k, i := range limited {
+		if h := hosts[i]; got[k].N >= int64(h.MaxSandboxes) {
+			out[i] = sandboxer.Refused(sandboxer.ResourceExhausted, fmt.Errorf("host %s is full (%d sandboxes)", h.ID, h.MaxSandboxes))
+		}
+	}
+	return out, nil
+}
+
 // host finds the host of a as it is configured now. One that is gone from the configuration is Unavailable: it may be
 // configured again, and until then what is on it cannot be reached.
 func (m *Manager) host(id string) (sandboxer.Host, error) {

@@ -185,3 +185,46 @@ func TestNoHosts(t *testing.T) {
 	wantCode(t, err, sandboxer.InvalidArgument)
 	wantText(t, err, "h1", "no hosts")
 }
+
+// TestEstimateShowsFullHosts: a host where a create would be ResourceExhausted is said to be full. It was seen to fail where
+// Skipped was left empty, which means that the create would go there.
+func TestEstimateShowsFullHosts(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t).withHosts(sandboxer.Host{ID: "small", MaxSandboxes: 1}, sandboxer.Host{ID: "large", MaxSandboxes: 3}, sandboxer.Host{ID: "open"})
+		m := w.open()
+		skipped := func(pin string) map[string]string {
+			t.Helper()
+			req := ask("")
+			req.Host = pin
+			qs, err := m.Estimate(t.Context(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := map[string]string{}
+			for _, q := range qs {
+				out[q.Host] = q.Skipped
+			}
+			return out
+		}
+		want := func(what string, want, got map[string]string) {
+			t.Helper()
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", what, diff)
+			}
+		}
+		want("empty", map[string]string{"small": "", "large": "", "open": ""}, skipped(""))
+		req := ask("a")
+		req.Host = "small"
+		sb := created(t, m, req)
+		full := "resource_exhausted: host small is full (1 sandboxes)"
+		want("one is full", map[string]string{"small": full, "large": "", "open": ""}, skipped(""))
+		want("the full one is asked for", map[string]string{"small": full}, skipped("small"))
+		req.ID = "b"
+		_, err := m.Create(t.Context(), req)
+		wantCode(t, err, sandboxer.ResourceExhausted)
+		if _, err := sb.Teardown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want("a place is free again", map[string]string{"small": ""}, skipped("small"))
+	})
+}

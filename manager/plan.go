@@ -261,9 +261,16 @@ func (m *Manager) quotesAt(ctx context.Context, s *stop, q asked) ([]Quote, erro
 	if err != nil {
 		return nil, err
 	}
+	full, err := m.full(ctx, hosts)
+	if err != nil {
+		return nil, err
+	}
 	var out []Quote
-	for _, h := range hosts {
+	for i, h := range hosts {
 		e := Quote{Profile: s.profile.ID, Extension: s.ext.id, Host: h.ID}
+		if full[i] != nil {
+			e.Skipped = full[i].Error()
+		}
 		if s.quote != nil {
 			e.MeterQuote = s.quote.MeterQuote
 			e.Lines = slices.Clone(e.Lines) // the caller's own
