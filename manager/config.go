@@ -27,7 +27,7 @@ type Config struct {
 	Hosts []sandboxer.Host
 	// Secrets gives out credentials. Defaults to secrets.Env(): the platform pays for all, with keys from its environment.
 	Secrets      sandboxer.SecretSource
-	Meter        *metering.Meter // nil: what sandboxes cost is shown in statuses and not exported
+	Meter        *metering.Meter // nil: Sandbox.Meter says what one costs, and nothing is exported
 	Interceptors []sandboxer.Interceptor
 	// Owner is stamped, with the store's ID, on every resource; a reaper touches only its own. A DNS label. Defaults to
 	// "sandboxer".

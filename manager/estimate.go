@@ -32,7 +32,7 @@ func (m *Manager) estimated(ctx context.Context, r *record, a *attempt, until ti
 			out.Lines, out.Total = q.Lines, q.Total
 			return out
 		}
-		m.cfg.Logger.WarnContext(ctx, "a cost cannot be estimated; the time alone is recorded", "sandbox", r.ID, "error", err)
+		m.cfg.Logger.WarnContext(ctx, "a cost cannot be estimated; the time alone is recorded", "sandbox", r.ID, "consumer", r.Asked.Consumer.ID, "error", err)
 	}
 	if l, err := sandboxer.NewMeterLine("time", "second", used.Microseconds(), sandboxer.Money{}); err == nil {
 		out.Lines = []sandboxer.MeterLine{l}

@@ -181,7 +181,7 @@ func (m *Manager) recoverSnapshots(ctx, calls context.Context) error {
 	for _, r := range unfinished {
 		m.report.Snapshots = append(m.report.Snapshots, r.Snap.ID)
 		if err := m.removeSnapshot(calls, r); err != nil {
-			m.cfg.Logger.Warn("an unfinished snapshot could not be removed; it is tried again", "snapshot", r.Snap.ID, "error", err)
+			m.cfg.Logger.Warn("an unfinished snapshot could not be removed; it is tried again", "snapshot", r.Snap.ID, "consumer", r.Snap.Consumer.ID, "error", err)
 		}
 	}
 	return nil

@@ -155,7 +155,7 @@ func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 	if err == nil {
 		bill, billErr := m.billSnapshot(ctx, r, true, again) // an earlier try may have succeeded, and its reply be lost
 		if billErr != nil {
-			m.cfg.Logger.ErrorContext(ctx, "a snapshot is gone, and what it cost cannot be recorded", "snapshot", r.Snap.ID, "error", billErr)
+			m.cfg.Logger.ErrorContext(ctx, "a snapshot is gone, and what it cost cannot be recorded", "snapshot", r.Snap.ID, "consumer", r.Snap.Consumer.ID, "error", billErr)
 		}
 		return m.forget(ctx, r, bill...)
 	}
@@ -251,7 +251,7 @@ func (m *Manager) snapshotDue(id string) {
 	if !retry && (r.Snap.Status != sandboxer.SnapshotReady || !expired) {
 		if due := m.meterDue(r); !due.IsZero() && !now().Before(due) {
 			if err := m.meterSnapshot(ctx, r); err != nil {
-				m.cfg.Logger.Warn("a stored snapshot could not be accounted for; it is tried again", "snapshot", id, "error", err)
+				m.cfg.Logger.Warn("a stored snapshot could not be accounted for; it is tried again", "snapshot", id, "consumer", r.Snap.Consumer.ID, "error", err)
 			}
 		}
 		return
@@ -264,6 +264,6 @@ func (m *Manager) snapshotDue(id string) {
 	defer cancel()
 	if err := m.removeSnapshot(ctx, r); err != nil {
 		m.lookLater(jobSnapshot, id) // where the next try is on record, that comes first or finds nothing to do
-		m.cfg.Logger.Warn("a snapshot could not be deleted; it is tried again", "snapshot", id, "tries", r.Tries, "next", r.NextTry, "error", err)
+		m.cfg.Logger.Warn("a snapshot could not be deleted; it is tried again", "snapshot", id, "consumer", r.Snap.Consumer.ID, "tries", r.Tries, "next", r.NextTry, "error", err)
 	}
 }

@@ -64,7 +64,7 @@ func (m *Manager) snapshotLines(ctx context.Context, r *snapshotRecord, from, to
 			return lines, total, guessed
 		}
 		guessed = true
-		m.cfg.Logger.WarnContext(ctx, "a stored snapshot cannot be priced; its size and time alone are recorded", "snapshot", r.Snap.ID, "error", err)
+		m.cfg.Logger.WarnContext(ctx, "a stored snapshot cannot be priced; its size and time alone are recorded", "snapshot", r.Snap.ID, "consumer", r.Snap.Consumer.ID, "error", err)
 	}
 	l, err := sandboxer.NewMeterLine("snapshot", "gib-second", gibMicros(r.Snap.SizeBytes, to.Sub(from)), sandboxer.Money{})
 	if err != nil {
