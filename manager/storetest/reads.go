@@ -1,10 +1,12 @@
 package storetest
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/manager/store"
@@ -151,41 +153,100 @@ func scanHoldsNoLock(h *harness) {
 	for _, tag := range []string{"", "live"} {
 		seen := 0
 		last := ""
-		for r, err := range h.s.Scan(h.ctx(), store.Query{Kind: "sandbox", Tag: tag}) {
-			if err != nil {
-				h.broken("Scan: %v", err)
-			}
+		q := store.Query{Kind: "sandbox", Tag: tag}
+		h.scanBeside(q, func(r store.Record, beside func(what string, call func(context.Context) error) bool) bool {
 			if r.Key.ID <= last {
 				h.broken("Scan yielded %s after %s", r.Key.ID, last)
 			}
 			last = r.Key.ID
 			if seen++; seen%100 != 1 {
-				continue
+				return true
 			}
 			// Each of these hangs or fails where the scan holds on to something.
-			h.commit(put(r.Key, r.Rev, string(r.Body), r.Tags...))
-			h.commit(put(key("other", r.Key.ID), store.AnyRev, ""), del(key("sandbox", fmt.Sprint("gone-", seen)), store.AnyRev))
-			h.get(r.Key)
-			h.same("a scan within a scan", 1, len(h.scan(store.Query{Kind: "sandbox", Prefix: r.Key.ID})))
-		}
+			return beside("Commit", func(ctx context.Context) error {
+				_, err := h.s.Commit(ctx, put(r.Key, r.Rev, string(r.Body), r.Tags...))
+				return err
+			}) && beside("Commit", func(ctx context.Context) error {
+				_, err := h.s.Commit(ctx, put(key("other", r.Key.ID), store.AnyRev, ""), del(key("sandbox", fmt.Sprint("gone-", seen)), store.AnyRev))
+				return err
+			}) && beside("Get", func(ctx context.Context) error {
+				_, err := h.s.Get(ctx, r.Key)
+				return err
+			}) && beside("another Scan", func(ctx context.Context) error {
+				n := 0
+				for _, err := range h.s.Scan(ctx, store.Query{Kind: "sandbox", Prefix: r.Key.ID}) {
+					if err != nil {
+						return err
+					}
+					n++
+				}
+				if n != 1 {
+					return fmt.Errorf("it yielded %d records instead of one", n)
+				}
+				return nil
+			})
+		})
 		if seen != many {
 			h.broken("Scan yielded %d of %d records that were there all the time", seen, many)
 		}
 	}
 	// What is deleted while the scan is at it must not come half.
 	left := 0
-	for r, err := range h.s.Scan(h.ctx(), store.Query{Kind: "sandbox", Tag: "live"}) {
-		if err != nil {
-			h.broken("Scan while records are deleted: %v", err)
-		}
+	h.scanBeside(store.Query{Kind: "sandbox", Tag: "live"}, func(r store.Record, beside func(string, func(context.Context) error) bool) bool {
 		if r.Rev == 0 || len(r.Tags) != 2 {
 			h.broken("Scan yielded a record that was never committed: %+v", r)
 		}
-		if left++; left%10 == 0 {
-			next := key("sandbox", fmt.Sprintf("%06d", left+3))
-			h.commit(del(r.Key, store.AnyRev), del(next, store.AnyRev))
+		if left++; left%10 != 0 {
+			return true
+		}
+		next := key("sandbox", fmt.Sprintf("%06d", left+3))
+		return beside("Commit", func(ctx context.Context) error {
+			_, err := h.s.Commit(ctx, del(r.Key, store.AnyRev), del(next, store.AnyRev))
+			return err
+		})
+	})
+}
+
+// scanBeside scans, and lets f call the store beside the scan that it is in. A call that fails or does not return breaks the
+// rule, once the scan is left: what it holds is then free again, and no call hangs on.
+func (h *harness) scanBeside(q store.Query, f func(r store.Record, beside func(what string, call func(context.Context) error) bool) bool) {
+	h.Helper()
+	ctx := h.ctx()
+	wrong := ""
+	var calls sync.WaitGroup
+	beside := func(what string, call func(context.Context) error) bool {
+		done := make(chan error, 1)
+		calls.Go(func() { done <- call(ctx) })
+		limit := time.NewTimer(h.hang)
+		defer limit.Stop()
+		select {
+		case err := <-done:
+			if err != nil {
+				wrong = fmt.Sprintf("%s beside a scan: %v", what, err)
+			}
+		case <-limit.C:
+			wrong = fmt.Sprintf("%s beside a scan had not returned after %v", what, h.hang)
+		}
+		return wrong == ""
+	}
+	for r, err := range h.s.Scan(ctx, q) {
+		if err != nil {
+			h.broken("Scan(%+v): %v", q, err)
+		}
+		if !f(r, beside) {
+			break
 		}
 	}
+	if wrong == "" {
+		return
+	}
+	over := make(chan struct{})
+	go func() { calls.Wait(); close(over) }()
+	select {
+	case <-over:
+	case <-time.After(h.hang):
+	}
+	h.broken("%s", wrong)
 }
 
 func scanPages(h *harness) {

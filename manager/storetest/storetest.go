@@ -25,6 +25,7 @@ type Option func(*config)
 
 type config struct {
 	reopen func(t testing.TB, s store.Store) store.Store
+	hang   time.Duration // how long one call may take beside another; 0: besidePatience
 }
 
 // WithReopen has the rules of a durable store tested too. reopen closes s and opens what it held once more.
@@ -58,7 +59,10 @@ type rule struct {
 
 func (r rule) run(t testing.TB, open func(t testing.TB) store.Store, c *config) {
 	t.Helper()
-	h := &harness{TB: t, rule: r, open: open, reopen: c.reopen}
+	h := &harness{TB: t, rule: r, open: open, reopen: c.reopen, hang: besidePatience}
+	if c.hang > 0 {
+		h.hang = c.hang
+	}
 	h.s = open(t)
 	info := h.info()
 	switch {
@@ -75,6 +79,10 @@ func (r rule) run(t testing.TB, open func(t testing.TB) store.Store, c *config) 
 // patience is how long anything may take before it counts as hanging.
 const patience = 30 * time.Second
 
+// besidePatience is how long a call may take that another may keep waiting for ever. It is short, so that the rule is reported
+// long before a test's own time is over, and long for one commit on a busy disk.
+const besidePatience = 10 * time.Second
+
 // harness is what a rule works with.
 type harness struct {
 	testing.TB
@@ -82,6 +90,7 @@ type harness struct {
 	s      store.Store
 	open   func(t testing.TB) store.Store
 	reopen func(t testing.TB, s store.Store) store.Store
+	hang   time.Duration
 }
 
 // broken reports the rule as broken and ends it.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -94,7 +95,7 @@ func TestDurableNeedsReopen(t *testing.T) {
 
 // verdict runs one rule against one flaw and returns what it reports.
 func verdict(t *testing.T, name string, f flaw) string {
-	var c config
+	c := config{hang: time.Second}
 	reopened(&c)
 	for _, r := range rules {
 		if r.name == name {
