@@ -63,6 +63,26 @@ var children = map[string]struct {
 		},
 		says: []string{"--- PASS: TestChild/foreign/provision", "--- PASS: TestChild/foreign/teardown", "--- PASS: TestChild/foreign/manager"},
 	},
+	"what it is given is its own": {
+		edit: func(_ *fake.Backend, c *Config) {
+			profile := c.Profile
+			c.Profile = func(t testing.TB) sandboxer.Profile {
+				p := profile(t)
+				p.Labels, p.Inputs = map[string]string{"team": "a"}, sandboxer.Inputs{"files": map[string]any{"a": "b"}}
+				return p
+			}
+			adapter := c.Adapter
+			c.Adapter = func(t testing.TB) sandboxer.Adapter {
+				a := adapter(t)
+				build := a.New
+				a.New = func(ctx context.Context, s sandboxer.Settings) (sandboxer.Extension, error) {
+					ext, err := build(ctx, s)
+					return careless(ext), err
+				}
+				return a
+			}
+		},
+	},
 	"a broken rule": {
 		edit:   func(b *fake.Backend, _ *Config) { b.Break(fake.ExecIgnoresEnv) },
 		failed: []string{"exec", "exec/environment", "exec-args", "exec-args/invalid-utf8"},
@@ -142,7 +162,7 @@ var children = map[string]struct {
 }
 
 // good are the children that pass.
-var good = []string{"all rules kept", "listings that lag", "slow, in steps, with a key and a short memory", "few capabilities", "nothing that looks, but Config.Live", "a rule that is skipped", "on a host"}
+var good = []string{"all rules kept", "listings that lag", "slow, in steps, with a key and a short memory", "few capabilities", "nothing that looks, but Config.Live", "what it is given is its own", "a rule that is skipped", "on a host"}
 
 // TestChild is the suite as an adapter author would call it; it does nothing unless TestRunReports asks for it.
 func TestChild(t *testing.T) {
@@ -157,6 +177,30 @@ func TestChild(t *testing.T) {
 		child.edit(b, &cfg)
 	}
 	Run(t, cfg)
+}
+
+// careless empties the maps that it was given when it is done with them.
+func careless(ext sandboxer.Extension) sandboxer.Extension {
+	emptied := func(t sandboxer.Target) {
+		clear(t.Labels)
+		clear(t.Inputs)
+		clear(t.Consumer.Labels)
+	}
+	return bent{
+		inFront: inFront{ext},
+		provision: func(ctx context.Context, req *sandboxer.ProvisionRequest) (sandboxer.Handle, error) {
+			defer func() { clear(req.Labels); clear(req.Inputs); clear(req.Profile.Inputs); clear(req.Profile.Labels) }()
+			return ext.Provision(ctx, req)
+		},
+		wait: func(ctx context.Context, t sandboxer.Target) (sandboxer.Reachability, error) {
+			defer emptied(t)
+			return ext.WaitReady(ctx, t)
+		},
+		teardown: func(ctx context.Context, t sandboxer.Target) (sandboxer.CleanupReport, error) {
+			defer emptied(t)
+			return ext.Teardown(ctx, t)
+		},
+	}
 }
 
 // quiet is what of a verbose run only fills the screen.

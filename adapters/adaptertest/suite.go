@@ -108,7 +108,7 @@ func (s *suite) newSide(tb testing.TB, owner string) (*side, error) {
 		if err != nil || ext == nil {
 			return nil, err
 		}
-		w := &spy{Extension: ext, s: s, hooks: d.hooks, seen: map[string]*sighting{}}
+		w := &spy{Extension: giving{ext}, s: s, hooks: d.hooks, seen: map[string]*sighting{}}
 		if st.ExtensionID == s.profile.Extension {
 			d.spy = w
 		}
