@@ -381,13 +381,13 @@ func (m *Manager) retry(id string) {
 		} else if on, unusable := m.subject(r, r.State); unusable == nil {
 			// What it was found to be could not be stored, such as that it is paused now.
 			if err := m.look(ctx, on); err != nil {
-				m.cfg.Logger.Warn("a sandbox could not be looked at; it is tried again", "sandbox", id, "error", err)
+				m.cfg.Logger.Warn("a sandbox could not be looked at; it is tried again", "sandbox", id, "consumer", r.Asked.Consumer.ID, "error", err)
 				m.lookLater(jobRetry, id)
 			}
 		}
 	}
 	if err != nil {
-		m.cfg.Logger.Warn("a sandbox could not be removed; it is tried again", "sandbox", id, "tries", r.Tries, "next", r.NextTry, "error", err)
+		m.cfg.Logger.Warn("a sandbox could not be removed; it is tried again", "sandbox", id, "consumer", r.Asked.Consumer.ID, "tries", r.Tries, "next", r.NextTry, "error", err)
 	}
 }
 
@@ -407,7 +407,7 @@ func (m *Manager) expire(id sandboxer.ID) {
 	}
 	defer func() { m.spots.leave(at, err) }()
 	if _, err = m.teardown(m.ctx, id, because{"", "its time to live was over"}); err != nil {
-		m.cfg.Logger.Warn("an expired sandbox could not be removed; it is tried again", "sandbox", id, "error", err)
+		m.cfg.Logger.Warn("an expired sandbox could not be removed; it is tried again", "sandbox", id, "consumer", r.Asked.Consumer.ID, "error", err)
 		m.lookLater(jobExpire, string(id)) // where it is orphaned by now, that finds nothing to do
 	}
 }

@@ -26,7 +26,7 @@ func (m *Manager) remove(ctx context.Context, r *record, a *attempt, cause error
 		}
 		// The intent stands in the store as it was; removing can only stop spending.
 		m.rememberDoom(string(r.ID), doom{cause: because{r.CauseCode, r.Cause}, never: r.ReadyAt.IsZero()})
-		m.cfg.Logger.ErrorContext(ctx, "the store does not take that a sandbox is torn down", "sandbox", r.ID, "error", err)
+		m.cfg.Logger.ErrorContext(ctx, "the store does not take that a sandbox is torn down", "sandbox", r.ID, "consumer", r.Asked.Consumer.ID, "error", err)
 	}
 	m.endUses(r.ID)
 	rep, reading, err := m.tearDown(ctx, r, a)
@@ -34,7 +34,7 @@ func (m *Manager) remove(ctx context.Context, r *record, a *attempt, cause error
 		r.Cleanup = &rep
 	}
 	if err != nil && m.deadlinePassed(r) {
-		m.cfg.Logger.WarnContext(ctx, "a sandbox is given up: the backend's own deadline has passed", "sandbox", r.ID, "error", err)
+		m.cfg.Logger.WarnContext(ctx, "a sandbox is given up: the backend's own deadline has passed", "sandbox", r.ID, "consumer", r.Asked.Consumer.ID, "error", err)
 		err = nil
 	}
 	if err != nil {

@@ -71,7 +71,7 @@ type busySpot struct {
 const (
 	silentMost = 4                // removals at once where nobody answers
 	silentFor  = 2 * time.Minute  // behind one that was not answered
-	spotPause  = 10 * time.Second // how long, and up to twice that, a removal waits for another look
+	spotPause  = 30 * time.Second // how long, and up to twice that, a removal waits for another look
 )
 
 // enter counts a removal in, unless the spot has as many as it may.

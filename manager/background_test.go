@@ -1,0 +1,166 @@
+package manager_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/fake"
+	"github.com/sand-boxer/sandboxer/manager"
+)
+
+// TestRemovalThatCannotBegin: whoever asked for it may never ask again, so that it goes on in the background.
+func TestRemovalThatCannotBegin(t *testing.T) {
+	t.Parallel()
+	t.Run("behind a call that does not end", func(t *testing.T) {
+		simulate(t, func(t *testing.T) {
+			w := newWorld(t, sandboxer.CapPause)
+			w.cfg.Interceptors = []sandboxer.Interceptor{upset(sandboxer.OpPause, false, ninetySeconds)}
+			m := w.open()
+			sb := created(t, m, ask("a"))
+			go func() { _ = sb.Pause(context.Background()) }() // it fails, being cancelled
+			pass(time.Second)
+			_, err := sb.Teardown(context.Background())
+			wantCode(t, err, sandboxer.DeadlineExceeded)
+			wantText(t, err, "in the background")
+			if sandboxer.IsRefused(err) {
+				t.Error("it says that nothing is done")
+			}
+			pass(5 * time.Minute)
+			wantState(t, m, "a", sandboxer.StateGone)
+			w.wantLive()
+		})
+	})
+	t.Run("while the store does not answer", func(t *testing.T) {
+		simulate(t, func(t *testing.T) {
+			w := newWorld(t)
+			m := w.open()
+			sb := created(t, m, ask("a"))
+			w.store.mu.Lock()
+			w.store.blink = 1
+			w.store.mu.Unlock()
+			if _, err := sb.Teardown(context.Background()); err == nil || sandboxer.IsRefused(err) {
+				t.Errorf("teardown: %v", err)
+			}
+			pass(time.Minute)
+			wantState(t, m, "a", sandboxer.StateGone)
+			w.wantLive()
+		})
+	})
+}
+
+func ninetySeconds() { time.Sleep(90 * time.Second) } //nolint:forbidigo // virtual time
+
+// TestDoneButNotStored: an error of the store behind a call that was answered is no refusal.
+func TestDoneButNotStored(t *testing.T) {
+	t.Parallel()
+	for name, do := range map[string]func(*manager.Sandbox) error{
+		"pause": func(sb *manager.Sandbox) error { return sb.Pause(context.Background()) },
+		"extend": func(sb *manager.Sandbox) error {
+			_, err := sb.Extend(context.Background(), time.Now().Add(48*time.Hour))
+			return err
+		},
+		"teardown": func(sb *manager.Sandbox) error {
+			_, err := sb.Teardown(context.Background())
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, sandboxer.CapPause, sandboxer.CapExtend)
+				m := w.open()
+				sb := created(t, m, ask("a"))
+				w.store.fail(wrong{Point: "commit", Err: sandboxer.Refused(sandboxer.Unavailable, errors.New("full"))})
+				if err := do(sb); err == nil || sandboxer.IsRefused(err) {
+					t.Errorf("the error is %v, refused %v", err, sandboxer.IsRefused(err))
+				}
+				w.store.heal()
+				pass(time.Minute)
+			})
+		})
+	}
+}
+
+// TestCloseEndsRun: a Run does not outlive its Manager, and its sandbox does not outlive it.
+func TestCloseEndsRun(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t)
+		m := w.open()
+		begun, ended := make(chan struct{}), make(chan error, 1)
+		go func() {
+			ended <- m.Run(context.Background(), ask("a"), func(ctx context.Context, _ *manager.Sandbox) error {
+				close(begun)
+				<-ctx.Done()
+				return context.Cause(ctx)
+			})
+		}()
+		<-begun
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		w.wantLive()
+		wantText(t, <-ended, "the manager was closed")
+		wantState(t, w.open(), "a", sandboxer.StateGone)
+	})
+}
+
+// TestCloseGivesUp: an extension that does not heed the end of its context keeps Close for a while, and not for ever.
+func TestCloseGivesUp(t *testing.T) {
+	t.Parallel()
+	for name, durable := range map[string]bool{"a store that stays": true, "a store in memory": false} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.store.durable = durable
+				end := make(chan struct{})
+				w.cfg.Interceptors = []sandboxer.Interceptor{upset(sandboxer.OpTeardown, false, func() { <-end })}
+				m, err := manager.New(context.Background(), w.config())
+				if err != nil {
+					t.Fatal(err)
+				}
+				sb := created(t, m, ask("a"))
+				created(t, m, ask("b"))
+				go func() { _, _ = sb.Teardown(context.Background()) }()
+				pass(time.Second)
+				begun := time.Now()
+				err = m.Close()
+				wantCode(t, err, sandboxer.DeadlineExceeded)
+				if took := time.Since(begun); took > 5*time.Minute {
+					t.Errorf("it took %v", took)
+				}
+				close(end)
+				pass(time.Minute)
+			})
+		})
+	}
+}
+
+// TestDeadBackendHoldsNobody: what is due at a backend that answers is removed in time, however much is due at one that does
+// not. It was seen to fail where all waited in one queue.
+func TestDeadBackendHoldsNobody(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t)
+		weak, _ := w.clouds()
+		w.profiles = []sandboxer.Profile{{ID: "profile.weak", Extension: "ext.weak"}}
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpTeardown, Hang: true})
+		m := w.open()
+		for range 500 {
+			req := ask("")
+			req.TTL = time.Hour
+			created(t, m, req)
+		}
+		pass(time.Minute)
+		req := ask("b")
+		req.Profile, req.TTL = "profile.weak", time.Hour
+		created(t, m, req)
+		pass(time.Hour + 3*time.Minute)
+		if n := weak.Count(sandboxer.OpTeardown); n != 1 {
+			t.Errorf("3 min after its end it was removed %d times", n)
+		}
+		w.backend.Heal()
+		pass(time.Hour)
+		w.wantLive()
+	})
+}
