@@ -72,7 +72,7 @@ const (
 
 // run carries the streams until the command ends.
 func (s *session) run(ctx context.Context, req *sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
-	callers := new(gate)
+	callers := &gate{under: &s.h.p.writes}
 	defer callers.close()
 	out := &stream{from: s.ch, to: req.Stdout, lock: new(sync.Mutex)}
 	errs := &stream{from: s.ch.Stderr(), to: req.Stderr, lock: new(sync.Mutex)}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,6 +16,8 @@ var errShut = errors.New("the call has returned")
 
 // gate stands between a call and what its caller gave it: once it is shut, no Write and no Read begins any more.
 type gate struct {
+	under *atomic.Int64 // counts Writes under way beyond this gate; may be nil
+
 	mu   sync.Mutex
 	shut bool
 	busy int           // Writes under way
@@ -31,6 +34,10 @@ func (g *gate) write(to io.Writer, data []byte) error {
 	g.busy++
 	g.mu.Unlock()
 	defer g.wrote()
+	if g.under != nil {
+		g.under.Add(1)
+		defer g.under.Add(-1)
+	}
 	n, err := to.Write(data)
 	if err == nil && n < len(data) {
 		err = io.ErrShortWrite

@@ -108,3 +108,36 @@ func TestWriterThatBlocksDoesNotHoldTheCall(t *testing.T) {
 		s.WaitNoProcess("cat /dev/zero", 10*time.Second)
 	})
 }
+
+// TestWriterThatBlocksDoesNotHoldClose: closing a pool waits for the Write of a caller that is gone no longer than for what ends
+// on hosts.
+func TestWriterThatBlocksDoesNotHoldClose(t *testing.T) {
+	t.Parallel()
+	s := sshtest.Start(t)
+	cfg := config()
+	cfg.KillGrace = 500 * time.Millisecond
+	for _, tty := range []*sandboxer.TTY{nil, {Rows: 24, Cols: 80}} { // on a runner, and in a session
+		p := sshx.NewPool(cfg)
+		c, err := p.Host(t.Context(), s.Host(), s.Secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		usable(t, c)
+		w := blockedWriter{make(chan struct{}), make(chan struct{})}
+		ran, closed := make(chan error, 1), make(chan error, 1)
+		go func() {
+			_, err := c.Exec(t.Context(), sandboxer.ExecRequest{Command: []string{"cat", "/dev/zero"}, Stdout: w, TTY: tty})
+			ran <- err
+		}()
+		<-w.begun
+		go func() { closed <- p.Close() }()
+		if err := within(t, 15*time.Second, closed); err != nil {
+			t.Error(err)
+		}
+		if err := within(t, 15*time.Second, ran); err == nil {
+			t.Error("a command on a closed pool has no error")
+		}
+		close(w.release)
+	}
+	s.WaitNoProcess("", 10*time.Second)
+}

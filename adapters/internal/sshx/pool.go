@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/sand-boxer/sandboxer"
 )
@@ -15,6 +17,7 @@ type Pool struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // every goroutine of the pool
+	writes atomic.Int64   // to callers' writers, under way
 
 	mu         sync.Mutex
 	closed     bool
@@ -66,7 +69,7 @@ func routeKey(way []*hop) [32]byte {
 }
 
 // Close ends all connections and waits until everything that the Pool started has ended. Commands that run are ended on
-// their hosts; calls that wait fail.
+// their hosts; calls that wait fail. A caller's writer that blocks is waited for no longer than KillGrace.
 func (p *Pool) Close() error {
 	p.mu.Lock()
 	p.closed = true
@@ -77,8 +80,20 @@ func (p *Pool) Close() error {
 	for _, h := range hosts {
 		h.close()
 	}
-	p.wg.Wait()
-	return nil
+	ended := make(chan struct{})
+	go func() { p.wg.Wait(); close(ended) }()
+	for {
+		limit := time.NewTimer(p.cfg.KillGrace)
+		select {
+		case <-ended:
+			limit.Stop()
+			return nil
+		case <-limit.C:
+			if p.writes.Load() > 0 {
+				return nil // to end with the Write
+			}
+		}
+	}
 }
 
 // spawn runs f in a goroutine that Close waits for; false when the pool is closed.

@@ -57,7 +57,7 @@ func (r *runner) do(ctx context.Context, req *sandboxer.ExecRequest, l *lanes) (
 	h := r.s.h
 	r.n++
 	token := strings.TrimSuffix(r.s.token, "0-") + strconv.Itoa(r.n) + "-"
-	c := &runnerCall{to: [2]io.Writer{req.Stdout, req.Stderr}, failed: make(chan error, 3), done: make(chan struct{})}
+	c := &runnerCall{to: [2]io.Writer{req.Stdout, req.Stderr}, failed: make(chan error, 3), done: make(chan struct{}), gate: gate{under: &h.p.writes}}
 	if l != nil {
 		c.place = make(chan string, 1)
 	}
@@ -278,12 +278,20 @@ func (r *runner) take(kind byte, payload []byte) error {
 		r.s.h.mu.Unlock()
 		return errNoSession
 	}
+	return r.ended(c, payload)
+}
+
+// ended takes the word on the end of a command, which may be given up in this moment.
+func (r *runner) ended(c *runnerCall, payload []byte) error {
 	if len(payload) < 3 {
 		return errFrame
 	}
-	c.status, c.moved = binary.BigEndian.Uint16(payload), string(payload[3:])
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.call != c {
+		return errNoSession
+	}
+	c.status, c.moved = binary.BigEndian.Uint16(payload), string(payload[3:])
 	r.call, c.ended = nil, true
 	close(c.done)
 	if payload[2] == 0 { // something in the background holds its streams: it goes

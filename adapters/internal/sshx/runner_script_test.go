@@ -160,3 +160,15 @@ func FuzzFrames(f *testing.F) {
 		}
 	})
 }
+
+// TestRunnerEndsOnce: the word on a command's end comes in the moment in which the command is given up.
+func TestRunnerEndsOnce(t *testing.T) {
+	t.Parallel()
+	c := &runnerCall{done: make(chan struct{})}
+	r := &runner{gone: make(chan struct{}), call: c}
+	r.fail(errNoSession)
+	if err := r.ended(c, []byte{0, 0, 1}); err == nil || c.ended {
+		t.Errorf("a command that was given up has ended by itself: %v", err)
+	}
+	<-c.done
+}
