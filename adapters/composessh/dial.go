@@ -92,6 +92,7 @@ func (b *box) relay(ctx context.Context, t sandboxer.Target, id, port string) (n
 	// The connection outlives ctx once it is made.
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	unwatch := context.AfterFunc(ctx, cancel)
+	defer unwatch()
 	first := &connected{to: theirs, yes: make(chan struct{})}
 	errs := &lines{ctx: inner}
 	over := make(chan error, 1)
@@ -108,7 +109,6 @@ func (b *box) relay(ctx context.Context, t sandboxer.Target, id, port string) (n
 	})
 	select {
 	case <-first.yes:
-		unwatch()
 		return &relayed{Conn: ours, cancel: cancel}, nil
 	case err := <-over:
 		_ = ours.Close() // nobody has it

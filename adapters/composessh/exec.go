@@ -93,6 +93,7 @@ const (
 func (r *running) run(ctx context.Context, id string) (sandboxer.ExecResult, error) {
 	var none sandboxer.ExecResult
 	out, errs := newOutputs(r.mark, &r.req)
+	defer endOutputs(out, errs)
 	tty, size := "", sandboxer.WindowSize{}
 	if r.req.TTY != nil {
 		tty = cmp.Or(r.req.TTY.Term, "xterm-256color")
@@ -105,6 +106,7 @@ func (r *running) run(ctx context.Context, id string) (sandboxer.ExecResult, err
 	// Once the end was told, the caller's context has no part in how the engine ends its own side.
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	unwatch := context.AfterFunc(ctx, cancel)
+	defer unwatch()
 	type end struct {
 		res sandboxer.ExecResult
 		err error
@@ -117,7 +119,6 @@ func (r *running) run(ctx context.Context, id string) (sandboxer.ExecResult, err
 		ended <- end{res, err}
 	})
 	told := func() sandboxer.ExecResult {
-		unwatch()
 		// What the command left in the background may hold its outputs open; the engine's side is ended then, not they.
 		time.AfterFunc(tailTime, cancel)
 		code, signal := out.sentinel.Outcome()

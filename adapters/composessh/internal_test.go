@@ -9,7 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -247,8 +249,8 @@ func TestOutputs(t *testing.T) {
 	for step := 1; step < 40; step++ {
 		var got bytes.Buffer
 		out, errs := newOutputs("MARK", &sandboxer.ExecRequest{Stdout: &got, Stderr: &got})
-		if out.lock != errs.lock {
-			t.Fatal("one writer has two locks")
+		if out.turns != errs.turns {
+			t.Fatal("one writer is written to by two at a time")
 		}
 		all := []byte("noise of the engine\x1eMARK+what it wrote\x1eMARK:3:0;of a child")
 		for len(all) > 0 {
@@ -267,5 +269,86 @@ func TestOutputs(t *testing.T) {
 	_, _ = out.Write([]byte("Error: No such container: x\n"))
 	if out.isBegun() || !strings.Contains(out.noise(), "No such container") {
 		t.Errorf("noise is %q", out.noise())
+	}
+}
+
+// TestOutputsOfALiar: what an image calls sh knows the mark, and may print it when and as often as it likes.
+func TestOutputsOfALiar(t *testing.T) {
+	t.Parallel()
+	for name, tty := range map[string]*sandboxer.TTY{"a terminal": {}, "no terminal": nil} {
+		var got bytes.Buffer
+		out, errs := newOutputs("MARK", &sandboxer.ExecRequest{Stdout: &got, TTY: tty})
+		for _, text := range []string{"\x1eMARK?", "\x1eMARK?", "\x1eMARK+a", "\x1eMARK?\x1eMARK+b", "\x1eMARK:0:0;", "\x1eMARK:1:0;\x1eMARK+\x1eMARK?"} {
+			for _, o := range []*output{out, errs} {
+				if n, err := o.Write([]byte(text)); n != len(text) || err != nil {
+					t.Errorf("%s: %q: %d, %v", name, text, n, err)
+				}
+			}
+		}
+		if want := "a\x1eMARK?\x1eMARK+b"; got.String() != want {
+			t.Errorf("%s: %q was passed on and should be %q", name, got.String(), want)
+		}
+		select {
+		case <-out.ready:
+			if tty == nil {
+				t.Error("without a terminal nobody waits")
+			}
+		default:
+			if tty != nil {
+				t.Error("the shell has asked")
+			}
+		}
+	}
+	// A host may say that nothing was kept.
+	h := &host{probe: &probe{}}
+	for _, text := range []string{"", "owner\n", "owner\n\n", "owner\nnull\n", "owner\n{}\n"} {
+		if k, err := h.parseKept("snapshot\n" + text); err == nil && len(k) > 0 {
+			t.Errorf("%q is a snapshot: %+v", text, k[0])
+		}
+	}
+}
+
+// blocked is a writer that is stuck until it is let go.
+type blocked struct {
+	begun, free chan struct{}
+	n           int
+}
+
+func (b *blocked) Write(p []byte) (int, error) {
+	if b.n += len(p); b.n == len(p) {
+		close(b.begun)
+	}
+	<-b.free
+	return len(p), nil
+}
+
+// TestOutputThatBlocks: a caller's writer that blocks holds nobody who asks how things are, the end of the call for a second,
+// and gets nothing more once the call has returned.
+func TestOutputThatBlocks(t *testing.T) {
+	t.Parallel()
+	to := &blocked{begun: make(chan struct{}), free: make(chan struct{})}
+	out, errs := newOutputs("MARK", &sandboxer.ExecRequest{Stdout: to, Stderr: to})
+	var writers sync.WaitGroup
+	for _, o := range []*output{out, errs} {
+		writers.Go(func() { _, _ = o.Write([]byte("\x1eMARK+text")); _, _ = o.Write([]byte("more\x1eMARK:0:0;")) })
+	}
+	<-to.begun
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		if err := errors.Join(out.failed(), errs.failed()); err != nil || out.isTold() || !out.isBegun() || out.noise() != "" {
+			t.Errorf("%v", err)
+		}
+		endOutputs(out, errs)
+	}()
+	select {
+	case <-asked:
+	case <-time.After(10 * time.Second):
+		t.Error("whoever asks waits for the writer")
+	}
+	close(to.free)
+	writers.Wait()
+	if to.n != len("text") {
+		t.Errorf("%d bytes were written, some after the call had returned", to.n)
 	}
 }

@@ -135,8 +135,11 @@ func (h *host) keep(ctx context.Context, dir, service string, s sandboxer.Snapsh
 		return s, err
 	}
 	k, err := h.parseKept("snapshot\n" + out)
-	if err != nil {
+	switch {
+	case err != nil:
 		return s, err
+	case len(k) != 1:
+		return s, sandboxer.Mark(sandboxer.Unknown, fmt.Errorf("host %s: keeping snapshot %s: it said %q", h.conn, s.ID, out))
 	}
 	return k[0].ours(s.Labels)
 }
