@@ -70,6 +70,7 @@ func stateOf(h sandboxer.Handle) (state, error) {
 type found struct {
 	claim    *claim
 	removing bool
+	alone    bool   // the watch of its root does not run
 	stack    *stack // nil: it is not complete
 }
 
@@ -131,6 +132,8 @@ func parseFound(text string) (found, error) {
 		case line == "":
 		case line == "removing":
 			f.removing = true
+		case line == "unwatched":
+			f.alone = true
 		case f.claim == nil:
 			c := new(claim)
 			if err := json.Unmarshal([]byte(line), c); err != nil || c.V > claimVersion || c.V < 1 || c.Token == "" {
@@ -156,10 +159,11 @@ at=$ROOT/$1
 [ -e "$at/claim.json" ] || { echo absent; exit 0; }
 cat "$at/claim.json" || exit 1
 [ ! -e "$at/removing" ] || echo removing
+watched || echo unwatched
 [ ! -e "$at/up" ] || cat "$at/up"
 `
 
-// look reads the claim on a name; nil where nobody has claimed it.
+// look reads the claim on a name; nil where nobody has claimed it. After a restart of the host it starts the watch again.
 func (h *host) look(ctx context.Context, name string) (*found, error) {
 	out, err := h.run(ctx, "looking for "+name, lookScript, name)
 	if err != nil {
@@ -171,6 +175,11 @@ func (h *host) look(ctx context.Context, name string) (*found, error) {
 	f, err := parseFound(out)
 	if err != nil {
 		return nil, fmt.Errorf("host %s: claim on %s: %w", h.conn, name, err)
+	}
+	if f.alone {
+		if _, err := h.run(ctx, "starting the watch", watchStart+`start_watch "$1"`, watchText()); err != nil {
+			h.e.log.WarnContext(ctx, "the watch of a host does not run", "host", h.conn.String(), "error", err)
+		}
 	}
 	return &f, nil
 }

@@ -73,8 +73,9 @@
 //
 // The watch is one shell for each root, which runs as long as a sandbox lives there, whether anybody is connected or not. It
 // removes stacks whose time has passed, lets services go on that a snapshot held when its connection broke, and ends
-// commands whose connection broke. After a reboot it runs again with the first call of a Manager; until then a stack that
-// its restart policies have brought back can outlive its time.
+// commands whose connection broke; it asks each sandbox's own engine, and a container that hangs holds no other sandbox. After a
+// reboot it runs again when a Manager next makes, looks at or lists a sandbox of that root; until then a stack that its restart
+// policies have brought back can outlive its time.
 //
 // # What differs from a machine of one's own
 //

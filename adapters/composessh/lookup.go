@@ -55,7 +55,7 @@ func (e *extension) List(ctx context.Context, q sandboxer.ListQuery) iter.Seq2[s
 			yield(sandboxer.Instance{}, err)
 			return
 		}
-		out, err := h.run(ctx, "listing the sandboxes", listScript, q.Labels[sandboxer.LabelOwner])
+		out, err := h.run(ctx, "listing the sandboxes", watchStart+listScript, q.Labels[sandboxer.LabelOwner], watchText())
 		if err != nil {
 			yield(sandboxer.Instance{}, err)
 			return

@@ -48,7 +48,10 @@ func (e *extension) Resume(ctx context.Context, t sandboxer.Target) (sandboxer.R
 // extendScript stores a deadline and the claim that says the same. NAME SECONDS CLAIM.
 const extendScript = `
 at=$ROOT/$1
-[ -e "$at/claim.json" ] && [ ! -e "$at/removing" ] || { echo gone; exit 0; }
+there() { [ -e "$at/claim.json" ] && [ ! -e "$at/removing" ]; }
+there || { echo gone; exit 0; }
+lock "$1" 30 || { echo "another process works on $at" >&2; exit 1; }
+there || { echo gone; exit 0; } # a removal that has begun goes on
 put "$at/deadline" $(($(date +%s) + $2)) && put "$at/claim.json" "$3"
 `
 
@@ -74,7 +77,7 @@ func (e *extension) Extend(ctx context.Context, t sandboxer.Target, until time.T
 	if err != nil {
 		return time.Time{}, err
 	}
-	out, err := b.run(ctx, "extending "+b.name, extendScript, b.name, seconds(until), text)
+	out, err := b.run(ctx, "extending "+b.name, removeLib+extendScript, b.name, seconds(until), text)
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -9,6 +9,19 @@ shift 2
 # engine runs the engine's command, without the locks that we hold.
 engine() { $ENGINE "$@" 8>&- 9>&-; }
 
+# bounded SECONDS ARG... is engine for what a container could make hang: programs of its image.
+bounded() {
+	seconds=$1
+	shift
+	timeout -k 1 "$seconds" $ENGINE "$@" 7>&- 8>&- 9>&-
+}
+
+# alive PID START tells whether a process still runs, and is none that nobody has waited for.
+alive() { read -r stat 2>/dev/null <"/proc/$1/stat" && [ "$(set -- ${stat##*) } && [ "$1" != Z ] && echo "${20}")" = "$2" ]; }
+
+# watched tells whether the watch of this root runs.
+watched() { pid= start= && read -r pid start 2>/dev/null <"$ROOT/.watch" && alive "$pid" "$start"; }
+
 # labelled prints one line of a listing for each thing with these labels: NAME OWNER COMMAND... An empty owner asks for none.
 labelled() {
 	n=$1 o=$2

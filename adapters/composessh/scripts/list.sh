@@ -1,6 +1,7 @@
-# list OWNER prints the claims of all sandboxes, each between "sandbox" and "end", and then a line for each container, network
+# list OWNER WATCH prints the claims of all sandboxes, each between "sandbox" and "end", and then a line for each container, network
 # and volume with our labels: "thing", name, owner, id, extension, time of its making, state, with tabs between.
 owner=$1
+watched || for d in "$ROOT"/*/claim.json; do [ ! -e "$d" ] || { start_watch "$2"; break; }; done
 for d in "$ROOT"/*; do
 	[ -e "$d/claim.json" ] || continue
 	[ -z "$owner" ] || [ "$(cat "$d/owner" 2>/dev/null)" = "$owner" ] || continue

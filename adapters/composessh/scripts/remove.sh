@@ -8,7 +8,7 @@ if [ -e "$at/claim.json" ]; then
 		echo foreign
 		exit 0
 	fi
-	: >"$at/removing"
+	mark_removing "$at"
 	lock "$name" "$wait" || { echo "left directory $at, which another process works on"; exit 1; }
 elif [ "$fence" -gt 0 ]; then
 	mkdir -p "$ROOT" || exit 1

@@ -3,7 +3,7 @@
 # there is one.
 remove() {
 	name=$1 owner=$2 grace=$3 at=$ROOT/$1 failed=
-	[ ! -d "$at" ] || : >"$at/removing"
+	[ ! -d "$at" ] || mark_removing "$at"
 	tries=1
 	[ -e "$at/up" ] || tries=3 # an engine may still be working for a creation that was cut off
 	while [ $tries -gt 0 ]; do
@@ -48,7 +48,7 @@ remove() {
 	done
 	[ -z "$failed" ] || return 1
 	if [ -d "$at" ]; then
-		mv -T "$at" "$ROOT/.trash.$name.$$" && echo "removed directory $at"
+		if mv -T "$at" "$ROOT/.trash.$name.$$"; then echo "removed directory $at"; else failed=1 && echo "left directory $at"; fi
 	fi
 	for d in "$ROOT/.trash.$name".*; do
 		[ -e "$d" ] || continue
@@ -58,6 +58,12 @@ remove() {
 	[ -z "$failed" ]
 }
 
+# mark_removing says that a sandbox is being removed, also where it has used up the disk: renaming takes no room. Without the
+# mark the removal goes on; a failed redirection of a special builtin would end the shell.
+mark_removing() {
+	[ -e "$1/removing" ] || mv "$1/spare" "$1/removing" 2>/dev/null || (: >"$1/removing") 2>/dev/null || :
+}
+
 # empty removes the contents of the workspace from within the container that has it, which is root there: what services wrote
 # may belong to others than us. They are ended first, or they would write on.
 empty() {
@@ -65,7 +71,7 @@ empty() {
 	[ -n "$files" ] || return 0
 	services=$(printf '%s\n' "$1" | while read -r id _ service; do [ "$service" = sandboxer-files ] || echo "$id"; done)
 	[ -z "$services" ] || engine stop -t "$2" $services >/dev/null 2>&1
-	engine exec $files find /w -mindepth 1 -delete >/dev/null 2>&1
+	bounded 30 exec $files find /w -mindepth 1 -delete >/dev/null 2>&1
 }
 
 # clear_away removes a directory of ours. Where we may not, because containers wrote what is in it and the one that could have
@@ -77,14 +83,20 @@ clear_away() {
 	ours=$(engine images -q --no-trunc --filter label=sandboxer-name)
 	others=$(engine images -q --no-trunc | grep -vxF -e "${ours:-none}" | head -n 8)
 	for image in $(labelled "$name" "$owner" images -q --no-trunc) $others $(printf '%s\n' "$ours" | head -n 8); do
-		engine run --rm --network none --read-only --cap-drop ALL --cap-add DAC_OVERRIDE --cap-add FOWNER \
+		bounded 30 run --rm --network none --read-only --cap-drop ALL --cap-add DAC_OVERRIDE --cap-add FOWNER \
 			--security-opt no-new-privileges:true --pids-limit 16 --user 0:0 --label "sandboxer-name=$name" --label "sandboxer-owner=$owner" \
 			-v "$1:/w" $(tools) --entrypoint /usr/bin/env "$image" -i PATH=/usr/bin:/bin find /w -mindepth 1 -delete >/dev/null 2>&1 && break
 	done
 	rm -rf "$1" 2>/dev/null
 }
 
-# lock takes the lock of a sandbox's directory, which one process holds while it builds or removes.
+# lock takes the lock of a sandbox's directory, which one process holds while it builds or removes. Where there is no room for
+# the file, the directory is what is locked.
 lock() {
-	exec 8>>"$ROOT/$1/lock" && flock -w "$2" 8
+	if [ -e "$ROOT/$1/lock" ] || (: >>"$ROOT/$1/lock") 2>/dev/null; then
+		exec 8>>"$ROOT/$1/lock"
+	else
+		exec 8<"$ROOT/$1"
+	fi
+	flock -w "$2" 8
 }
