@@ -101,7 +101,7 @@ func (h *host) send(ctx context.Context, id string, to *host, dir string) (strin
 	if res.ExitCode != 0 {
 		return "", cannot(said([]byte(errs.text())))
 	}
-	return to.run(ctx, "storing it", `sync "$1"/* 2>/dev/null || sync; wc -c <"$1/data"`, dir)
+	return to.run(ctx, "storing it", `durable "$1"/* || exit 1; wc -c <"$1/data"`, dir)
 }
 
 // arriving is the snapshot that is to be stored, and its host.

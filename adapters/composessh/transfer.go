@@ -44,7 +44,7 @@ func (e *extension) ExportSnapshot(ctx context.Context, from sandboxer.SnapshotT
 const importScript = `
 new=$1
 mkdir -p "$new" && tar -C "$new" -xf - --no-same-owner || { rm -rf "$new"; exit 1; }
-sync "$new"/* 2>/dev/null || sync
+durable "$new"/* || { rm -rf "$new"; exit 1; }
 wc -c <"$new/data"
 `
 

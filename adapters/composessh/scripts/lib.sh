@@ -39,6 +39,9 @@ containers() { labelled "$1" "$2" ps -a --no-trunc --format '{{.ID}} {{.Names}} 
 # put writes a file so that it is there as a whole or not at all.
 put() { printf '%s\n' "$2" >"$1.$$" && mv -f "$1.$$" "$1"; }
 
+# durable FILE... puts files and directories on the disk, and fails where that fails; an old sync knows all or nothing.
+durable() { if sync --help 2>&1 | grep -q FILE; then sync "$@"; else sync; fi; }
+
 # fenced tells whether a name was torn down a moment ago, by somebody who did not see what made it.
 fenced() {
 	until=0

@@ -50,9 +50,9 @@ held=
 read -r code <"$at/out/$out/code"
 [ "$code" = 0 ] || fail "$(cat "$at/out/$out/said")" 1
 mv "$at/out/$out/data" "$new/data" && rm -rf "$at/out/$out" && cp "$at/compose" "$at/compose.name" "$new/" || fail "" 1
-{ sync "$new"/* 2>/dev/null || sync; } &
+durable "$new"/* & syncing=$!
 digest=$(cat "$new/compose.name" "$new/compose" "$new/data" | digest) || fail "" 1
-wait
+wait $syncing || fail "the snapshot could not be put on the disk" 1
 trap - EXIT
 echo "$new"
 echo "$digest"
