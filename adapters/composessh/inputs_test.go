@@ -229,6 +229,58 @@ secrets: {token: {environment: TOKEN}}
 	}
 }
 
+// TestSecretOfABuild: what a build prints when it fails is shown without the secrets that it was given.
+func TestSecretOfABuild(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Start(t, 1)
+	const value = "s3cr3t-t0ken"
+	req := provisionRequest(h, repository(t, "services:\n  app:\n    build: {context: ., args: {TOKEN: \"${TOKEN}\"}}\n"))
+	write(t, filepath.Join(req.Inputs["repo"].(string), "Dockerfile"), "FROM "+hosttest.Image+"\nARG TOKEN\nRUN echo logging in with $TOKEN failed; exit 1\n")
+	req.Inputs["secret_env"] = map[string]any{"TOKEN": "tokens/app"}
+	key := req.Secret
+	req.Secret = func(ctx context.Context, ref sandboxer.SecretRef) (sandboxer.Secret, error) {
+		if ref == "tokens/app" {
+			return sandboxer.NewSecret([]byte(value), "1"), nil
+		}
+		return key(ctx, ref)
+	}
+	ext := build(t, adapter(""), "policy", "build-allowed")
+	handle, err := ext.Provision(context.Background(), req)
+	if err == nil || strings.Contains(err.Error(), value) || !strings.Contains(err.Error(), "redacted") {
+		t.Errorf("a build that printed its secret is shown as: %v", err)
+	}
+	if rep, err := ext.Teardown(context.Background(), target(req, handle)); err != nil {
+		t.Errorf("%v\n%+v", err, rep)
+	}
+}
+
+// TestNamesOfAnEngine: two roots that share an engine do not get at each other's stacks, whatever these are called.
+func TestNamesOfAnEngine(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Start(t, 2)
+	file := strings.Replace(oneService, `[".:/src"]`, `[".:/src", "data:/data"]`, 1) + "volumes: {data: {}}\n"
+	one, other := build(t, adapter("")), build(t, adapter(""), "root", "elsewhere")
+	req := provisionRequest(h, repository(t, file))
+	stackUp(t, one, req)
+	all := func() string {
+		return h.Docker("ps", "-a", "--no-trunc", "--filter", "name="+req.Name, "--format", "{{.ID}} {{.Names}} {{.State}}") + h.Docker("volume", "ls", "-q", "--filter", "name="+req.Name)
+	}
+	was := all()
+	twin := provisionRequest(h, req.Inputs["repo"].(string))
+	twin.ID, twin.Name = req.ID, req.Name
+	twin.Labels = map[string]string{sandboxer.LabelID: string(req.ID), sandboxer.LabelName: req.Name, sandboxer.LabelOwner: "other.store"}
+	handle, err := other.Provision(context.Background(), twin)
+	if sandboxer.CodeOf(err) != sandboxer.AlreadyExists || !strings.Contains(err.Error(), req.Name) {
+		t.Errorf("a name that another root has: %v", err)
+	}
+	if rep, err := other.Teardown(context.Background(), target(twin, handle)); err != nil {
+		t.Errorf("%v\n%+v", err, rep)
+	}
+	if is := all(); is != was {
+		t.Errorf("the first one's are now\n%s\nand were\n%s", is, was)
+	}
+}
+
 // more is a source with one more secret.
 type more struct {
 	keys

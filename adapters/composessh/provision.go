@@ -188,7 +188,7 @@ func (h *host) up(ctx context.Context, name string, p *project, services string)
 		return nil, err
 	}
 	if res.ExitCode != 0 {
-		return nil, h.notUp(name, res, progress.text())
+		return nil, h.notUp(name, res, redact(progress.text(), p.secrets))
 	}
 	return &p.stack, nil
 }
@@ -199,6 +199,8 @@ func (h *host) notUp(name string, res sandboxer.ExecResult, text string) error {
 	switch {
 	case res.ExitCode == 75 || res.ExitCode == 76:
 		code = sandboxer.Aborted
+	case res.ExitCode == 77 && strings.Contains(text, "which is not this sandbox's"):
+		code = sandboxer.AlreadyExists
 	case code != sandboxer.Unknown:
 	case strings.Contains(low, "pull access denied"), strings.Contains(low, "manifest unknown"), strings.Contains(low, "not found: manifest"),
 		strings.Contains(low, "no such image"), strings.Contains(low, "invalid reference format"), strings.Contains(low, "failed to resolve reference"):

@@ -135,13 +135,17 @@ func also(text string) string {
 	return ": " + text
 }
 
-const logsScript = `engine logs --tail 10 "$1" 2>&1 | tail -c 2000`
+// More than is shown is read, so that no secret is cut in two before it can be found.
+const logsScript = `engine logs --tail 10 "$1" 2>&1 | tail -c 16000`
+
+const shownLog = 2000
 
 func (b *box) notReady(ctx context.Context, t sandboxer.Target, c *container, why string) error {
 	text := ""
 	if c != nil {
 		if out, err := b.run(ctx, "reading its log", logsScript, c.ID); err == nil {
 			if out = strings.TrimSpace(b.e.redacted(ctx, t, strings.ToValidUTF8(out, "�"))); out != "" {
+				out = strings.ToValidUTF8(out[max(0, len(out)-shownLog):], "")
 				text = "; the end of its log:\n" + out
 			}
 		}
@@ -155,6 +159,7 @@ func (e *extension) redacted(ctx context.Context, t sandboxer.Target, text strin
 	if err != nil || len(in.SecretEnv) == 0 {
 		return text
 	}
+	var secrets []string
 	for _, ref := range in.SecretEnv {
 		if t.Secret == nil {
 			return "(not shown, because it may hold secrets)"
@@ -163,8 +168,26 @@ func (e *extension) redacted(ctx context.Context, t sandboxer.Target, text strin
 		if err != nil {
 			return "(not shown, because it may hold secrets)"
 		}
-		if v := string(s.Reveal()); len(v) > 0 {
-			text = strings.ReplaceAll(text, v, "[redacted]")
+		secrets = append(secrets, string(s.Reveal()))
+	}
+	return redact(text, secrets)
+}
+
+// redact takes secrets out of a text, also where each of its lines begins with something of the program that passes it on.
+func redact(text string, secrets []string) string {
+	var parts []string
+	for _, s := range secrets {
+		parts = append(parts, s)
+		for line := range strings.Lines(s) {
+			if line = strings.TrimSpace(line); len(line) >= 8 {
+				parts = append(parts, line)
+			}
+		}
+	}
+	slices.SortFunc(parts, func(a, b string) int { return len(b) - len(a) }) // one may be part of another
+	for _, p := range parts {
+		if p != "" {
+			text = strings.ReplaceAll(text, p, "[redacted]")
 		}
 	}
 	return text

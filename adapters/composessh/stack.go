@@ -38,12 +38,13 @@ type mount struct {
 // project is a stack that can be sent to a host.
 type project struct {
 	stack
-	json   []byte
-	env    map[string]string // what Compose needs to see
-	paths  []string          // to be checked on the host
-	files  tree              // the container for files as a service
-	builds bool
-	name   string
+	json    []byte
+	env     map[string]string // what Compose needs to see
+	secrets []string          // what nobody else is to see
+	paths   []string          // to be checked on the host
+	files   tree              // the container for files as a service
+	builds  bool
+	name    string
 }
 
 // labelExtension tells sandboxes of different extensions on one host apart.
@@ -64,6 +65,7 @@ func (e *extension) load(ctx context.Context, h *host, req *sandboxer.ProvisionR
 	if env == nil {
 		env = map[string]string{}
 	}
+	var secrets []string
 	for name, ref := range in.SecretEnv {
 		if req.Secret == nil {
 			return nil, sandboxer.Refused(sandboxer.Unauthenticated, fmt.Errorf("input secret_env: %s needs the secret %s, and there is no source of secrets", name, ref))
@@ -73,6 +75,7 @@ func (e *extension) load(ctx context.Context, h *host, req *sandboxer.ProvisionR
 			return nil, fmt.Errorf("input secret_env: %s: %w", name, err)
 		}
 		env[name] = string(s.Reveal())
+		secrets = append(secrets, env[name])
 	}
 	root := "/nowhere"
 	var dirs []string
@@ -88,7 +91,7 @@ func (e *extension) load(ctx context.Context, h *host, req *sandboxer.ProvisionR
 	if err != nil {
 		return nil, err
 	}
-	p := &project{env: map[string]string{}, paths: s.Paths, name: req.Name}
+	p := &project{env: map[string]string{}, secrets: secrets, paths: s.Paths, name: req.Name}
 	for _, name := range s.SecretEnv {
 		p.env[name] = env[name]
 	}

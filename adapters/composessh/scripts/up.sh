@@ -5,6 +5,17 @@ at=$ROOT/$name
 lock "$name" 60 || { echo "another process works on $at" >&2; exit 75; }
 [ -e "$at/claim.json" ] && [ ! -e "$at/removing" ] || { echo "$name is being removed" >&2; exit 76; }
 [ ! -e "$at/up" ] || exit 0
+# Names are of a root, and projects of an engine: what others call so is not ours to replace, or to read.
+if [ ! -e "$at/ours" ]; then
+	read -r owned <"$at/owner"
+	found=$(for kind in "ps -a" "network ls" "volume ls"; do
+		engine $kind --filter "label=com.docker.compose.project=$name" --format '{{.Label "sandboxer-name"}} {{.Label "sandboxer-owner"}}' ||
+			echo "and the engine did not say of all" &
+	done; wait)
+	found=$(printf '%s\n' "$found" | grep -vxF -e "$name $owned" -e "" | sort -u)
+	[ -z "$found" ] || { echo "the engine has a project $name already, which is not this sandbox's: $found" >&2; exit 77; }
+	put "$at/ours" "$owned" || exit 1
+fi
 for v in $(env | sed -n 's/^\(COMPOSE_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$v"; done
 set -- -p "$name" --project-directory "$at/workspace" --env-file /dev/null -f -
 if [ "$services" = build ]; then
