@@ -41,6 +41,10 @@
 // and the line. policy chooses: "strict" (the default), "build-allowed" (images may be built from the workspace), "trusted"
 // (whatever Compose can do, root on the host included; only for files that the operator wrote).
 //
+// Where the host has no buildx, the engine's old builder builds, which leaves containers and images of steps behind. Each stage is
+// given the sandbox's labels then, so that a teardown finds them; builds of different sandboxes share no cache there, and a
+// here-document with FROM in it is refused.
+//
 // A stack is ready when each service runs and each health check has passed. An engine makes the first check when an interval
 // has passed; the same command is run in the container sooner, unless it holds a secret of secret_env.
 //
@@ -62,6 +66,7 @@
 // # What is where
 //
 //	<root>/<name>/claim.json      whose the sandbox is; written first, removed last
+//	<root>/<name>/engine          how the login found its engine, for the watch
 //	<root>/<name>/out             what the container for files packs, until the host has taken it
 //	<root>/<name>/workspace       what relative paths, an empty Dir and snapshots mean
 //	<root>/.snapshots/<id>        a snapshot, made visible by one rename when it is complete and synced

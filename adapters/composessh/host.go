@@ -40,6 +40,7 @@ type probe struct {
 	uid     int // of the login
 	zstd    bool
 	git     bool
+	buildx  bool
 	dirs    []string      // of programs and libraries
 	ahead   time.Duration // of the host's clock
 }
@@ -160,7 +161,7 @@ func (h *host) ask(ctx context.Context) (*probe, error) {
 		case "dir":
 			p.dirs = append(p.dirs, value)
 		case "has":
-			p.zstd, p.git = p.zstd || value == "zstd", p.git || value == "git"
+			p.zstd, p.git, p.buildx = p.zstd || value == "zstd", p.git || value == "git", p.buildx || value == "buildx"
 		}
 	}
 	lacks := func(code sandboxer.Code, format string, args ...any) error {

@@ -229,6 +229,56 @@ secrets: {token: {environment: TOKEN}}
 	}
 }
 
+// TestBuildLeavesNothing: what the engine's old builder leaves goes with the sandbox, of builds that succeed, fail, or are cut off.
+func TestBuildLeavesNothing(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Start(t, 2)
+	ext := build(t, adapter(""), "policy", "build-allowed")
+	for what, text := range map[string]string{
+		"succeeds":   "FROM " + hosttest.Image + " AS one\nRUN echo SECRET >/made\nFROM " + hosttest.Image + "\nCOPY --from=one /made /made\n",
+		"fails":      "FROM " + hosttest.Image + " AS one\nRUN echo SECRET >/made\nFROM " + hosttest.Image + "\nCOPY --from=one /made /made\nRUN echo SECRET && false\n",
+		"is cut off": "FROM " + hosttest.Image + "\nRUN echo SECRET && sleep 7778\n",
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			req := provisionRequest(h, repository(t, "services:\n  app:\n    build: .\n    init: true\n    command: [sleep, \"100000\"]\n"))
+			secret := "word-of-" + string(req.ID)
+			write(t, filepath.Join(req.Inputs["repo"].(string), "Dockerfile"), strings.ReplaceAll(text, "SECRET", secret))
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			containers := func() string { return h.Docker("ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Status}} {{.Command}}") }
+			if what == "is cut off" {
+				ended := make(chan struct{})
+				defer func() { <-ended }()
+				go func() {
+					defer close(ended)
+					for !strings.Contains(containers(), secret) && ctx.Err() == nil {
+						pause(t, 200*time.Millisecond)
+					}
+					cancel()
+				}()
+			}
+			handle, err := ext.Provision(ctx, req)
+			if (err == nil) != (what == "succeeds") {
+				t.Errorf("it ended with %v", err)
+			}
+			if rep, err := ext.Teardown(context.Background(), target(req, handle)); err != nil {
+				t.Errorf("%v\n%+v", err, rep)
+			}
+			nothingLeft(t, h, req.ID)
+			if left := containers(); strings.Contains(left, secret) {
+				t.Errorf("containers are left:\n%s", left)
+			}
+			for _, image := range strings.Fields(h.Docker("images", "-aq", "--no-trunc")) {
+				said, err := h.Command(context.Background(), "history", "--no-trunc", "--format", "{{.CreatedBy}}", image).Output() // another test may remove it
+				if err == nil && strings.Contains(string(said), secret) {
+					t.Errorf("the image %s is left:\n%s", image, said)
+				}
+			}
+		})
+	}
+}
+
 // TestSecretOfABuild: what a build prints when it fails is shown without the secrets that it was given.
 func TestSecretOfABuild(t *testing.T) {
 	t.Parallel()

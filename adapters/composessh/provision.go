@@ -83,6 +83,9 @@ func (e *extension) Provision(ctx context.Context, req *sandboxer.ProvisionReque
 		if err := h.check(ctx, req.Name, p.paths); err != nil {
 			return nil, err
 		}
+		if err := h.labelBuilds(ctx, req, p); err != nil {
+			return nil, err
+		}
 		return h.up(ctx, req.Name, p, "")
 	})
 }

@@ -77,6 +77,9 @@ func (e *extension) restore(ctx context.Context, h *host, req *sandboxer.Provisi
 		}
 	}
 	if p.builds {
+		if err := h.labelBuilds(ctx, req, p); err != nil {
+			return nil, err
+		}
 		if _, err := h.up(ctx, req.Name, p, "build"); err != nil {
 			return nil, err
 		}

@@ -27,6 +27,11 @@ for engine in docker podman; do
 	esac
 	echo "engine=$engine"
 	echo "version=${what%% *}"
+	# With it Compose builds by BuildKit, unless that is switched off.
+	case ${DOCKER_BUILDKIT-} in
+	0 | [fF]*) ;;
+	*) ! $engine buildx version >/dev/null 2>&1 || echo "has=buildx" ;;
+	esac
 	if $engine compose version >/dev/null 2>&1; then
 		echo "compose=$engine compose"
 	elif has docker-compose && v=$(docker-compose version --short 2>/dev/null) && case $v in [01].* | v[01].*) false ;; esac; then
