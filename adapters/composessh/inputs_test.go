@@ -246,7 +246,9 @@ func TestBuildLeavesNothing(t *testing.T) {
 			write(t, filepath.Join(req.Inputs["repo"].(string), "Dockerfile"), strings.ReplaceAll(text, "SECRET", secret))
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			containers := func() string { return h.Docker("ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Status}} {{.Command}}") }
+			containers := func() string {
+				return h.Docker("ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Status}} {{.Command}}")
+			}
 			if what == "is cut off" {
 				ended := make(chan struct{})
 				defer func() { <-ended }()

@@ -138,6 +138,26 @@ func TestRemovalThatCannotRename(t *testing.T) {
 	}
 }
 
+// TestRemovalIsNotHeld: what a removal has a container of an image run is given up after a while.
+func TestRemovalIsNotHeld(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	files(t, root, map[string]string{"s/workspace/file": "x"})
+	log := filepath.Join(root, "log")
+	programs := map[string]string{
+		"timeout": `echo "limited $*" >>` + log + `; exit 124`, "id": "echo 1000", "rm": "exit 1",
+		"docker": `echo "docker $*" >>` + log + `; [ "$1" != images ] || echo image`,
+	}
+	_, _ = runs(t, programs, root, removeLib+`ENGINE=docker name=s owner=one; empty "id name sandboxer-files" 1; clear_away "$ROOT/s/workspace"`)
+	text, _ := os.ReadFile(log)
+	did := "\n" + string(text)
+	for _, what := range []string{"exec", "run"} {
+		if !strings.Contains(did, "\nlimited -k 1 30 docker "+what) || strings.Contains(did, "\ndocker "+what) {
+			t.Errorf("%s has no limit:%s", what, did)
+		}
+	}
+}
+
 // TestExtendWhileRemoved: a lifetime is not extended where the removal has begun.
 func TestExtendWhileRemoved(t *testing.T) {
 	t.Parallel()

@@ -168,3 +168,36 @@ func TestWatchStartsAgain(t *testing.T) {
 		until(t, 5*time.Second, "no watch runs after "+what, func() bool { now := watch(); return now != was && runs(now) })
 	}
 }
+
+// stuck is a writer that blocks until it is let go.
+type stuck struct{ begun, free chan struct{} }
+
+func (s stuck) Write(p []byte) (int, error) {
+	select {
+	case <-s.begun:
+	default:
+		close(s.begun)
+	}
+	<-s.free
+	return len(p), nil
+}
+
+// TestWriterThatBlocks: a caller's writer that blocks holds neither its command beyond its time nor the end of the extension.
+func TestWriterThatBlocks(t *testing.T) {
+	t.Parallel()
+	h := hosttest.Start(t, 2)
+	ext := build(t, adapter(""))
+	req := provisionRequest(h, repository(t, oneService))
+	to := stackUp(t, ext, req)
+	caller := build(t, adapter(""))
+	w := stuck{make(chan struct{}), make(chan struct{})}
+	defer close(w.free)
+	within(t, 10*time.Second, "Exec", func(context.Context) error {
+		res, err := caller.(sandboxer.Executor).Exec(context.Background(), to, sandboxer.ExecRequest{Command: []string{"sh", "-c", "echo x; sleep 1000"}, Stdout: w, Timeout: 2 * time.Second})
+		if err != nil || !res.TimedOut {
+			t.Errorf("it ended with %+v, %v", res, err)
+		}
+		return nil
+	})
+	within(t, 10*time.Second, "Close", func(context.Context) error { closeExt(t, caller); return nil })
+}
