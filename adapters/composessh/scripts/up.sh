@@ -10,10 +10,14 @@ if [ ! -e "$at/ours" ]; then
 	read -r owned <"$at/owner"
 	found=$(for kind in "ps -a" "network ls" "volume ls"; do
 		engine $kind --filter "label=com.docker.compose.project=$name" --format '{{.Label "sandboxer-name"}} {{.Label "sandboxer-owner"}}' ||
-			echo "and the engine did not say of all" &
+			echo failed &
 	done; wait)
 	found=$(printf '%s\n' "$found" | grep -vxF -e "$name $owned" -e "" | sort -u)
-	[ -z "$found" ] || { echo "the engine has a project $name already, which is not this sandbox's: $found" >&2; exit 77; }
+	case $found in
+	"") ;;
+	failed) exit 1 ;; # the engine has said why
+	*) echo "the engine has a project $name already, which is not this sandbox's" >&2; exit 77 ;;
+	esac
 	put "$at/ours" "$owned" || exit 1
 fi
 for v in $(env | sed -n 's/^\(COMPOSE_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$v"; done
