@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +38,9 @@ type container struct {
 	Shell []string     `json:"shell"` // of its image, for checks
 }
 
+// containerID is what an engine calls a container; a name would mean others, now and then.
+var containerID = regexp.MustCompile(`^[0-9a-f]{12,64}$`)
+
 type publication struct{ HostIP, HostPort string }
 
 func (c *container) health() string {
@@ -58,7 +62,11 @@ func (h *host) containers(ctx context.Context, name, owner string) ([]container,
 	var all []container
 	for line := range strings.Lines(out) {
 		var c container
-		if err := json.Unmarshal([]byte(line), &c); err != nil {
+		err := json.Unmarshal([]byte(line), &c)
+		if err == nil && !containerID.MatchString(c.ID) {
+			err = fmt.Errorf("%q is no ID", c.ID)
+		}
+		if err != nil {
 			return nil, sandboxer.Mark(sandboxer.Unknown, fmt.Errorf("host %s: the engine's word on a container of %s cannot be read: %w", h.conn, name, err))
 		}
 		all = append(all, c)

@@ -27,9 +27,9 @@ const (
 // What the container may do to files, which is all that it may.
 var filesCaps = []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"}
 
-// filesService is the container for files as a service of the project. It runs the host's own programs, so that it works with
-// whatever image is there, and hands what it packs to the host in /o.
-func (p *project) filesService(image any, workspace string, dirs []string, labels map[string]string) tree {
+// filesService is the container for files as a service of the project. It runs the host's own programs in an image that holds
+// nothing, so that nothing of the stack's images is in it, and hands what it packs to the host in /o.
+func (p *project) filesService(workspace string, dirs []string, labels map[string]string) tree {
 	mounts := []any{
 		tree{"type": "bind", "source": workspace, "target": "/w", "read_only": p.ReadOnly, "bind": tree{}},
 		tree{"type": "bind", "source": path.Join(path.Dir(workspace), "out"), "target": "/o", "bind": tree{}},
@@ -41,7 +41,7 @@ func (p *project) filesService(image any, workspace string, dirs []string, label
 		mounts = append(mounts, tree{"type": "volume", "source": v, "target": "/v/" + v, "volume": tree{"nocopy": true}})
 	}
 	return tree{
-		"image": image, "entrypoint": []string{"/bin/sh", "-c", "while :; do sleep 86400; done"}, "command": []string{},
+		"pull_policy": "never", "entrypoint": []string{"/bin/sh", "-c", "while :; do sleep 86400; done"}, "command": []string{},
 		"user": "0:0", "working_dir": "/", "environment": tree{"PATH": toolPath}, "network_mode": "none", "read_only": true,
 		"cap_drop": []string{"ALL"}, "cap_add": filesCaps,
 		"security_opt": []string{"no-new-privileges:true"}, "stop_signal": "SIGKILL", "restart": "unless-stopped",
@@ -51,7 +51,13 @@ func (p *project) filesService(image any, workspace string, dirs []string, label
 }
 
 // withFiles adds the container for files to the project.
-func (p *project) withFiles() (err error) {
+func (p *project) withFiles(ctx context.Context, h *host) error {
+	image, err := h.run(ctx, "making the image of the container for files", `empty_image`)
+	if err != nil {
+		return err
+	}
+	// Its ID and not its name, which somebody could give to another image.
+	p.files["image"] = strings.TrimSpace(image)
 	p.json, err = edited(p.json, func(doc tree) { sub(doc, "services")[filesService] = p.files })
 	return err
 }
@@ -113,7 +119,7 @@ func (b *box) files(ctx context.Context, t sandboxer.Target, anew bool) (string,
 		return id, nil
 	}
 	owner := t.Labels[sandboxer.LabelOwner]
-	out, err := b.conn.Small(ctx, b.script(removeLib+filesScript, append([]string{b.name, owner, b.Service}, b.filesOptions(t.Labels)...)...))
+	out, err := b.conn.Small(ctx, b.script(removeLib+filesScript, append([]string{b.name, owner}, b.filesOptions(t.Labels)...)...))
 	if err != nil {
 		return "", fmt.Errorf("opening the files of sandbox %s: %w", b.name, err)
 	}
@@ -126,6 +132,9 @@ func (b *box) files(ctx context.Context, t sandboxer.Target, anew bool) (string,
 		return "", b.failed("opening the files of sandbox "+b.name, out.Stderr)
 	}
 	id = strings.TrimSpace(string(out.Stdout))
+	if !containerID.MatchString(id) {
+		return "", sandboxer.Mark(sandboxer.Unknown, fmt.Errorf("opening the files of sandbox %s: host %s said %q", b.name, b.conn, id))
+	}
 	b.e.mu.Lock()
 	defer b.e.mu.Unlock()
 	b.e.ids[key] = id

@@ -61,6 +61,10 @@ func TestContainerForFiles(t *testing.T) {
 	if diff := cmp.Diff(one, two); diff != "" {
 		t.Errorf("the one that a restore has differs from the one that is made later (-later +restore):\n%s", diff)
 	}
+	image := h.Docker("inspect", "--format", "{{.Image}}", filesOf(h, first.ID()))
+	if size := h.Docker("image", "inspect", "--format", "{{.Size}} {{len .RootFS.Layers}}", image); size != "0 1" {
+		t.Errorf("its image is not empty: %s", size)
+	}
 	for _, want := range []string{`"none"`, "true false", `["ALL"]`, "no-new-privileges", "NAME_data /v/data true"} {
 		if !strings.Contains(one, want) {
 			t.Errorf("it has no %s:\n%s", want, one)

@@ -41,7 +41,7 @@ type probe struct {
 	zstd    bool
 	git     bool
 	buildx  bool
-	dirs    []string      // of programs and libraries
+	dirs    []string      // of programs and libraries, and what they need to find each other
 	ahead   time.Duration // of the host's clock
 }
 

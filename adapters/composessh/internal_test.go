@@ -172,6 +172,67 @@ func TestPaths(t *testing.T) {
 	}
 }
 
+// TestWhatWasPacked: the host takes nothing from the container for files but files, whatever lies there under their names.
+func TestWhatWasPacked(t *testing.T) {
+	t.Parallel()
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip("this machine has no sh")
+	}
+	const engine = "#!/bin/sh\n[ \"$1\" = exec ] || exit 0\ncd \"$AT\"/out/* && echo packed >data && echo said >said && echo 0 >code && eval \"$DO\"\n"
+	for name, c := range map[string]struct{ do, says string }{
+		"what it should":            {":", ""},
+		"tar fails":                 {"echo 2 >code", "said"},
+		"the engine fails":          {"exit 1", "said"},
+		"what it says is a link":    {"echo 2 >code; ln -sf $SECRET said", ""},
+		"its code is a link":        {"ln -sf $CODE code", ""},
+		"the data is a link":        {"ln -sf $SECRET data", ""},
+		"the data is a hard link":   {"ln -f $SECRET data", ""},
+		"the data is a directory":   {"rm data; mkdir data", ""},
+		"the data is a FIFO":        {"rm data; mkfifo data", ""},
+		"all is somewhere else":     {"d=$PWD; cd ..; mv $d $d.x; ln -s $ELSE $d", ""},
+		"what it says has no end":   {"echo 2 >code; rm said; truncate -s 1G said", ""},
+		"its code is long":          {"head -c 1000000 /dev/zero | tr '\\0' 7 >code", ""},
+		"what it says is not there": {"echo 2 >code; rm said", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			at, other := filepath.Join(dir, "root", "box"), filepath.Join(dir, "else")
+			if err := errors.Join(os.MkdirAll(filepath.Join(at, "out"), 0o700), os.Mkdir(other, 0o700)); err != nil {
+				t.Fatal(err)
+			}
+			secret := filepath.Join(other, "data")
+			for f, text := range map[string]string{filepath.Join(dir, "engine"): engine, secret: "of the host\n", filepath.Join(other, "code"): "0\n", filepath.Join(at, "compose"): "x", filepath.Join(at, "compose.name"): "y"} {
+				if err := os.WriteFile(f, []byte(text), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd := exec.CommandContext(t.Context(), sh, "-c", libScript+snapshotScript, "sandboxer", filepath.Join(dir, "root"), filepath.Join(dir, "engine"), "box", "", "snap", "", "files", toolPath, "w")
+			cmd.Env = append(os.Environ(), "DO="+c.do, "AT="+at, "SECRET="+secret, "ELSE="+other, "CODE="+filepath.Join(other, "code"))
+			var errs bytes.Buffer
+			cmd.Stderr = &errs
+			out, err := cmd.Output()
+			kept, _ := filepath.Glob(filepath.Join(dir, "root", ".snapshots", ".tmp.*", "*"))
+			if c.do == ":" {
+				if lines := strings.Count(string(out), "\n"); err != nil || lines != 3 || len(kept) != 3 {
+					t.Errorf("%v: %s%s%v", err, out, errs.String(), kept)
+				}
+				return
+			}
+			if err == nil || len(out) > 0 || len(kept) > 0 {
+				t.Errorf("it was taken: %v %s %v", err, out, kept)
+			}
+			if text := errs.String(); strings.Contains(text, "of the host") || !strings.Contains(text, c.says) || len(text) > 10_000 {
+				t.Errorf("it says %q", text)
+			}
+			if text, err := os.ReadFile(secret); err != nil || string(text) != "of the host\n" {
+				t.Errorf("the host's file is %q, %v", text, err)
+			}
+		})
+	}
+}
+
 func FuzzWord(f *testing.F) {
 	for _, s := range []string{"", "a", "it's", "two\nlines", "$x `y` \\", "\xff", "'\n'"} {
 		f.Add(s)
@@ -201,7 +262,7 @@ func FuzzWord(f *testing.F) {
 // FuzzHostSays: whatever a host prints, it is read or refused, and never stumbled over.
 func FuzzHostSays(f *testing.F) {
 	f.Add("{\"v\":1,\"name\":\"a\",\"id\":\"a\",\"attempt\":1,\"extension\":\"e\",\"token\":\"t\",\"created_at\":\"2026-11-25T00:00:00Z\"}\nremoving\n{\"service\":\"x\"}\n")
-	f.Add("sandbox\n{}\nend\nthing\ta-2\to\ta\text.x\t2026-11-25 22:39:29 +0000 UTC\trunning\n")
+	f.Add("sandbox\n{}\nend\nthing\t[\"a-2\",\"o\",\"a\",\"ext.x\",\"2026-11-25 22:39:29 +0000 UTC\",\"running\"]\n")
 	f.Add("snapshot\nowner\n{\"v\":1,\"snapshot\":{\"id\":\"s\"}}\n")
 	f.Add("removed container a\nleft volume b\nremoved container a\n")
 	f.Fuzz(func(t *testing.T, text string) {

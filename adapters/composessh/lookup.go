@@ -3,6 +3,7 @@ package composessh
 import (
 	"context"
 	_ "embed" // for the script
+	"encoding/json"
 	"fmt"
 	"iter"
 	"maps"
@@ -86,7 +87,7 @@ func (e *extension) instances(h *host, on sandboxer.Host, text string) ([]sandbo
 	var out []sandboxer.Instance
 	var failed error
 	seen := map[string]bool{}
-	paused, claims, rest := map[string]bool{}, []string{}, []string{}
+	paused, claims, rest := map[string]bool{}, []string{}, [][]string{}
 	var current []string
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
@@ -97,9 +98,13 @@ func (e *extension) instances(h *host, on sandboxer.Host, text string) ([]sandbo
 		case line == "end":
 			claims = append(claims, strings.Join(current, "\n"))
 		case strings.HasPrefix(line, "thing\t"):
-			rest = append(rest, line)
-			if f := strings.Split(line, "\t"); len(f) == 7 && f[6] == "paused" {
-				paused[f[1]] = true
+			var f []string // name, owner, id, extension, created, state
+			if err := json.Unmarshal([]byte(line[len("thing\t"):]), &f); err != nil || len(f) != 6 {
+				continue // no engine writes that
+			}
+			rest = append(rest, f)
+			if f[5] == "paused" {
+				paused[f[0]] = true
 			}
 		default:
 			current = append(current, line)
@@ -122,12 +127,11 @@ func (e *extension) instances(h *host, on sandboxer.Host, text string) ([]sandbo
 		}
 		out = append(out, in)
 	}
-	for _, line := range rest {
-		f := strings.Split(line, "\t") // thing name owner id extension created state
-		if len(f) != 7 || seen[f[1]] || f[4] != e.id {
+	for _, f := range rest {
+		if seen[f[0]] || f[3] != e.id {
 			continue
 		}
-		seen[f[1]] = true
+		seen[f[0]] = true
 		if in, ok := remains(f, on); ok {
 			out = append(out, in)
 		}
@@ -137,24 +141,24 @@ func (e *extension) instances(h *host, on sandboxer.Host, text string) ([]sandbo
 
 // remains is a sandbox of which only parts are left; the labels of one of them say which.
 func remains(f []string, on sandboxer.Host) (sandboxer.Instance, bool) {
-	ref := sandboxer.HandleRef{ID: sandboxer.ID(f[3]), Attempt: 1, Extension: f[4], Host: on.ID}
-	if n, ok := strings.CutPrefix(f[1], f[3]+"-"); ok {
+	ref := sandboxer.HandleRef{ID: sandboxer.ID(f[2]), Attempt: 1, Extension: f[3], Host: on.ID}
+	if n, ok := strings.CutPrefix(f[0], f[2]+"-"); ok {
 		attempt, err := strconv.Atoi(n)
 		if err != nil {
 			return sandboxer.Instance{}, false
 		}
 		ref.Attempt = attempt
 	}
-	if ref.Name() != f[1] || ref.ID.Validate() != nil {
+	if ref.Name() != f[0] || ref.ID.Validate() != nil {
 		return sandboxer.Instance{}, false
 	}
 	in := sandboxer.Instance{
 		Handle: sandboxer.BareHandle(ref), State: sandboxer.StateUnknown,
-		Labels: map[string]string{sandboxer.LabelID: f[3], sandboxer.LabelName: f[1], sandboxer.LabelOwner: f[2]},
+		Labels: map[string]string{sandboxer.LabelID: f[2], sandboxer.LabelName: f[0], sandboxer.LabelOwner: f[1]},
 	}
 	// Engines write times in several ways; without one that can be read the reaper leaves it alone.
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05 -0700 MST", "2006-01-02 15:04:05.999999999 -0700 MST"} {
-		if at, err := time.Parse(layout, f[5]); err == nil {
+		if at, err := time.Parse(layout, f[4]); err == nil {
 			in.CreatedAt = at.UTC()
 			break
 		}

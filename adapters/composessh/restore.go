@@ -59,7 +59,7 @@ func (e *extension) restore(ctx context.Context, h *host, req *sandboxer.Provisi
 	if err != nil {
 		return nil, err
 	}
-	if err := p.withFiles(); err != nil {
+	if err := p.withFiles(ctx, h); err != nil {
 		return nil, err
 	}
 	if err := p.noCopy(); err != nil { // what a volume held is what it holds, also where that is nothing

@@ -166,7 +166,7 @@ func (p *project) complete(s *policy.Stack, workspace string, cfg config, dirs [
 		}
 	}
 	p.Mounts = mounts(main, workspace)
-	p.files = p.filesService(main["image"], workspace, dirs, labels)
+	p.files = p.filesService(workspace, dirs, labels)
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)

@@ -48,7 +48,7 @@ tar --version 2>/dev/null | grep -q GNU || echo "missing=GNU tar"
 for tool in zstd git; do
 	! has $tool || echo "has=$tool"
 done
-for d in /usr /bin /sbin /lib /lib32 /lib64 /libx32; do
-	[ ! -d $d ] || echo "dir=$d"
+for d in /usr /bin /sbin /lib /lib32 /lib64 /libx32 /etc/alternatives /etc/ld.so.cache; do
+	[ ! -e $d ] || echo "dir=$d"
 done
 exit 0

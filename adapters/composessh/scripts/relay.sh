@@ -1,8 +1,8 @@
 # relay CONTAINER PORT NAME OWNER: connects to a port of a container's loopback interface, writes "+" when it is connected,
 # and then carries its standard input and output. It runs in a container that shares the network and has the host's programs,
-# with the same image, and goes when it ends.
+# and goes when it ends.
 container=$1 port=$2 name=$3 owner=$4
-image=$(engine inspect --format '{{.Image}}' "$container") || exit 1
+image=$(empty_image) || exit 1
 exec $ENGINE run --rm -i --network "container:$container" --read-only --cap-drop ALL --security-opt no-new-privileges:true --pids-limit 16 \
 	--user 65534:65534 --label "sandboxer-name=$name" --label "sandboxer-owner=$owner" $(tools) --entrypoint /usr/bin/env "$image" \
 	-i PATH=/usr/local/bin:/usr/bin:/bin sh -c '

@@ -26,7 +26,6 @@ remove() {
 		engine $kind rm $list >/dev/null 2>&1
 		printf '%s\n' "$list" | while read -r n; do echo "removed $kind $n"; done
 	done
-	# While there are images, one of which may be the sandbox's own.
 	[ ! -d "$at/workspace" ] || [ -n "$(containers "$name" "$owner")" ] || clear_away "$at/workspace"
 	tries=8 # a container that somebody else made of an image for a moment keeps it
 	while [ $tries -gt 0 ]; do
@@ -71,22 +70,15 @@ empty() {
 	[ -n "$files" ] || return 0
 	services=$(printf '%s\n' "$1" | while read -r id _ service; do [ "$service" = sandboxer-files ] || echo "$id"; done)
 	[ -z "$services" ] || engine stop -t "$2" $services >/dev/null 2>&1
-	bounded 30 exec $files find /w -mindepth 1 -delete >/dev/null 2>&1
+	bounded 120 exec $files find /w -mindepth 1 -delete >/dev/null 2>&1
 }
 
 # clear_away removes a directory of ours. Where we may not, because containers wrote what is in it and the one that could have
-# emptied it is gone, a container of the moment does, of whatever image the engine has: it brings the host's programs. Images
-# of other sandboxes come last: while the container is there, they could not be removed.
+# emptied it is gone, a container of the moment empties it. Whether the directory is gone is what counts, not what that says.
 clear_away() {
 	rm -rf "$1" 2>/dev/null
 	[ -e "$1" ] && [ "$(id -u)" != 0 ] || return 0
-	ours=$(engine images -q --no-trunc --filter label=sandboxer-name)
-	others=$(engine images -q --no-trunc | grep -vxF -e "${ours:-none}" | head -n 8)
-	for image in $(labelled "$name" "$owner" images -q --no-trunc) $others $(printf '%s\n' "$ours" | head -n 8); do
-		bounded 30 run --rm --network none --read-only --cap-drop ALL --cap-add DAC_OVERRIDE --cap-add FOWNER \
-			--security-opt no-new-privileges:true --pids-limit 16 --user 0:0 --label "sandboxer-name=$name" --label "sandboxer-owner=$owner" \
-			-v "$1:/w" $(tools) --entrypoint /usr/bin/env "$image" -i PATH=/usr/bin:/bin find /w -mindepth 1 -delete >/dev/null 2>&1 && break
-	done
+	confined "$name" "$owner" "$1" 120 find /w -mindepth 1 -delete </dev/null >/dev/null 2>&1
 	rm -rf "$1" 2>/dev/null
 }
 

@@ -5,10 +5,14 @@ shift 6
 at=$ROOT/$name
 new=$ROOT/.snapshots/.tmp.$id.$$
 out=$id.$$ # what the container for files writes, below the directory that it has as /o
-held=
+held= said=
 undo() {
 	[ -z "$held" ] || engine unpause $held >/dev/null 2>&1
 	rm -f "$at/held"
+}
+# take moves a file that the container has packed to where it is kept, and takes nothing but a file that has no other name.
+take() {
+	mv -T "$new/out/$1" "$new/$1" 2>/dev/null && [ -f "$new/$1" ] && [ ! -L "$new/$1" ] && [ "$(stat -c %h "$new/$1")" = 1 ]
 }
 fail() {
 	undo
@@ -43,13 +47,15 @@ pack() {
 	tar --format=posix --pax-option=delete=atime,delete=ctime --numeric-owner --warning=no-file-ignored --sort=name -C / -cf - -- "$@" 2>said
 	echo $? >code
 }
-if [ -n "$zstd" ] && command -v zstd >/dev/null; then pack "$@" | zstd -q -1 -T0 >data; else pack "$@" >data; fi' sh "$out" "$zstd" "$@" ||
-	fail "$(cat "$at/out/$out/said" 2>/dev/null)" 1
+if [ -n "$zstd" ] && command -v zstd >/dev/null; then pack "$@" | zstd -q -1 -T0 >data; else pack "$@" >data; fi' sh "$out" "$zstd" "$@"
+ran=$?
 undo
 held=
-read -r code <"$at/out/$out/code"
-[ "$code" = 0 ] || fail "$(cat "$at/out/$out/said")" 1
-mv "$at/out/$out/data" "$new/data" && rm -rf "$at/out/$out" && cp "$at/compose" "$at/compose.name" "$new/" || fail "" 1
+# First out of the container's reach, and then it is looked at.
+mv -T "$at/out/$out" "$new/out" && [ ! -L "$new/out" ] || fail "what was packed is not there" 1
+! take said || said=$(head -c 8000 "$new/said")
+[ $ran = 0 ] && take code && [ "$(head -c 4 "$new/code")" = 0 ] || fail "$said" 1
+take data && rm -rf "$new/out" "$new/said" "$new/code" && cp "$at/compose" "$at/compose.name" "$new/" || fail "" 1
 durable "$new"/* & syncing=$!
 digest=$(cat "$new/compose.name" "$new/compose" "$new/data" | digest) || fail "" 1
 wait $syncing || fail "the snapshot could not be put on the disk" 1
