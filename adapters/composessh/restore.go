@@ -65,8 +65,8 @@ func (e *extension) restore(ctx context.Context, h *host, req *sandboxer.Provisi
 	if err := p.noCopy(); err != nil { // what a volume held is what it holds, also where that is nothing
 		return nil, err
 	}
-	// Where the builder reads the workspace, or the engine mounts paths in it, the host extracts it first, and looks where they lead.
-	// What a login that is not root extracts belongs to that login, and is extracted once more by a container.
+	// Where the builder reads the workspace, or the engine mounts paths in it, it is extracted first, and the host looks where they
+	// lead. For a login that is not root it belongs to that login then, and is extracted once more.
 	members, early, opened := p.members(), p.builds || p.ReadOnly, p
 	if early {
 		if _, err := h.long(ctx, "extracting the workspace", removeLib+restoreScript, req.Name, owner, dir, "", toolPath); err != nil {
