@@ -2,6 +2,7 @@ package composessh
 
 import (
 	"context"
+	"crypto/rand"
 	_ "embed" // for the relay
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ func (b *box) relay(ctx context.Context, t sandboxer.Target, id, port string) (n
 	over := make(chan error, 1)
 	b.e.tails.Go(func() {
 		defer cancel()
-		req := b.script(relayScript, id, port, b.name, t.Labels[sandboxer.LabelOwner])
+		req := b.script(relayScript, id, port, b.name, t.Labels[sandboxer.LabelOwner], strings.ToLower(rand.Text()))
 		req.Stdin, req.Stdout, req.Stderr = theirs, first, errs
 		res, err := b.conn.Exec(inner, req)
 		if err == nil {

@@ -90,9 +90,16 @@ freed() {
 	done
 }
 
+# unneeded CONTAINER removes what carried a connection.
+unneeded() {
+	bounded 15 rm -f "$1"
+	case $(bounded 15 inspect --format '{{.Id}}' "$1" 2>&1) in *[Nn]"o such"*) ;; *) return 1 ;; esac
+}
+
 # ended CONTAINER MARK ends a command. One that is paused with its container would run on later; it is tried again, without
 # growing patience.
 ended() {
+	[ "$2" != relay ] || { unneeded "$1"; return; }
 	bounded 15 exec "$1" sh -c "$KILLER" sandboxer "$2" 0 </dev/null && return
 	case $(bounded 15 inspect --format '{{.State.Status}}' "$1" 2>&1) in
 	running) bounded 15 exec -u 0 "$1" sh -c "$KILLER" sandboxer "$2" 0 </dev/null ;;
