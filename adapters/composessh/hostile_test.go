@@ -133,6 +133,16 @@ func TestLabelsOfOthers(t *testing.T) {
 			t.Errorf("%s is %s", n, state)
 		}
 	}
+	// An image that claims to be the victim's, which somebody else runs.
+	claims := image(t, h, "hostile-owner:1", "LABEL sandboxer-name="+victim.Name+" sandboxer-owner=test.store\n", nil)
+	holder := "holder-" + victim.Name
+	h.Docker("run", "-d", "--init", "--name", holder, "--label", "sandboxer-name=other", "--label", "sandboxer-owner=bad.store", claims, "sleep", "1000")
+	t.Cleanup(func() { h.Docker("rm", "-f", holder) })
+	defer func() {
+		if rep, err := ext.Teardown(context.Background(), vt); err != nil {
+			t.Errorf("an image of others keeps a sandbox from being removed: %v %+v", err, rep)
+		}
+	}()
 	stranger := "stranger-" + victim.Name
 	h.Docker("run", "-d", "--init", "--name", stranger, "--label", "sandboxer-name=x\nsandbox\n{}\nend\nthing\t", "--label", "sandboxer-owner=test.store", hosttest.Image, "sleep", "1000")
 	t.Cleanup(func() { h.Docker("rm", "-f", stranger) })

@@ -29,18 +29,18 @@ remove() {
 	[ ! -d "$at/workspace" ] || [ -n "$(containers "$name" "$owner")" ] || clear_away "$at/workspace"
 	tries=8 # a container that somebody else made of an image for a moment keeps it
 	while [ $tries -gt 0 ]; do
-		list=$(labelled "$name" "$owner" images -q --no-trunc) || return 1
+		list=$(images_of "$name" "$owner") || return 1
 		[ -n "$list" ] || break
 		engine rmi -f $list >/dev/null 2>&1
 		printf '%s\n' "$list" | while read -r n; do echo "removed image $n"; done
 		tries=$((tries - 1))
-		[ -z "$(labelled "$name" "$owner" images -q)" ] || sleep 0.5
+		[ -z "$(images_of "$name" "$owner")" ] || sleep 0.5
 	done
 	# Only what is seen to be gone is gone.
 	for kind in container network volume image; do
 		case $kind in
 		container) list=$(containers "$name" "$owner" | cut -d' ' -f2) ;;
-		image) list=$(labelled "$name" "$owner" images -q) ;;
+		image) list=$(images_of "$name" "$owner") ;;
 		*) list=$(labelled "$name" "$owner" $kind ls --format '{{.Name}}') ;;
 		esac || return 1
 		[ -z "$list" ] || { failed=1; printf '%s\n' "$list" | while read -r n; do echo "left $kind $n"; done; }
@@ -61,6 +61,12 @@ remove() {
 # mark the removal goes on; a failed redirection of a special builtin would end the shell.
 mark_removing() {
 	[ -e "$1/removing" ] || mv "$1/spare" "$1/removing" 2>/dev/null || (: >"$1/removing") 2>/dev/null || :
+}
+
+# images_of prints the IDs of the images that a sandbox built: those with its labels that are called after it, or nothing any more. What
+# was pulled may have any label, and may be what somebody else runs.
+images_of() {
+	labelled "$1" "$2" images -q --no-trunc --filter "reference=$1-*" && labelled "$1" "$2" images -q --no-trunc --filter dangling=true
 }
 
 # empty removes the contents of the workspace from within the container that has it, which is root there: what services wrote
