@@ -117,6 +117,10 @@ func TestLabelsOfOthers(t *testing.T) {
 	conn := dialled(t, ext, bt, "localhost:8080") // while it is open there is a container of the moment
 	defer func() { _ = conn.Close() }()           // nothing is sent
 	h.Docker("run", "-d", "--init", "--label", "sandboxer-name="+bad.Name, "--label", "sandboxer-owner=bad.store", "--label", "com.docker.compose.service="+forged, hosttest.Image, "sleep", "1000")
+	idle := "idle-" + victim.Name
+	h.Docker("network", "create", idle)
+	t.Cleanup(func() { h.Docker("network", "rm", idle) })
+	h.Docker("network", "create", "--label", "sandboxer-name="+bad.Name, "--label", "sandboxer-owner=bad.store", bad.Name+"_x\n"+idle)
 	var out bytes.Buffer
 	if err := files.CopyOut(context.Background(), bt, "", &out); err != nil {
 		t.Error(err)

@@ -21,10 +21,10 @@ remove() {
 		fi
 	done
 	for kind in network volume; do
-		list=$(labelled "$name" "$owner" $kind ls --format '{{.Name}}') || return 1
+		list=$(things "$name" "$owner" $kind) || return 1
 		[ -n "$list" ] || continue
-		engine $kind rm $list >/dev/null 2>&1
-		printf '%s\n' "$list" | while read -r n; do echo "removed $kind $n"; done
+		engine $kind rm $(printf '%s\n' "$list" | cut -d' ' -f1) >/dev/null 2>&1
+		printf '%s\n' "$list" | while read -r _ n; do echo "removed $kind $n"; done
 	done
 	[ ! -d "$at/workspace" ] || [ -n "$(containers "$name" "$owner")" ] || clear_away "$at/workspace"
 	tries=8 # a container that somebody else made of an image for a moment keeps it
@@ -39,11 +39,11 @@ remove() {
 	# Only what is seen to be gone is gone.
 	for kind in container network volume image; do
 		case $kind in
-		container) list=$(containers "$name" "$owner" | cut -d' ' -f2) ;;
+		container) list=$(containers "$name" "$owner") ;;
 		image) list=$(images_of "$name" "$owner") ;;
-		*) list=$(labelled "$name" "$owner" $kind ls --format '{{.Name}}') ;;
+		*) list=$(things "$name" "$owner" $kind) ;;
 		esac || return 1
-		[ -z "$list" ] || { failed=1; printf '%s\n' "$list" | while read -r n; do echo "left $kind $n"; done; }
+		[ -z "$list" ] || { failed=1; printf '%s\n' "$list" | while read -r id n _; do echo "left $kind ${n:-$id}"; done; }
 	done
 	[ -z "$failed" ] || return 1
 	if [ -d "$at" ]; then
@@ -61,6 +61,15 @@ remove() {
 # mark the removal goes on; a failed redirection of a special builtin would end the shell.
 mark_removing() {
 	[ -e "$1/removing" ] || mv "$1/spare" "$1/removing" 2>/dev/null || (: >"$1/removing") 2>/dev/null || :
+}
+
+# things prints "ID NAME" of a sandbox's networks or volumes. Engines take any name for a network, also one that holds other names.
+# A volume's name is its ID, and has nothing odd.
+things() {
+	id={{.ID}}
+	[ "$3" = network ] || id={{.Name}}
+	all=$(labelled "$1" "$2" "$3" ls --format "$id {{json .Name}}") || return 1
+	printf '%s\n' "$all" | sed -n -e 's/^\([A-Za-z0-9_.-]*\) "\([A-Za-z0-9_.-]*\)"$/\1 \2/p' -e t -e 's/^\([0-9a-f]\{12,64\}\) .*/\1 -/p'
 }
 
 # images_of prints the IDs of the images that a sandbox built: those with its labels that are called after it, or nothing any more. What

@@ -5,6 +5,7 @@ import (
 	"net"
 	"path"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -197,9 +198,12 @@ func loopback(_ *load, v reflect.Value) string {
 	return fmt.Sprintf("%q: ports are published on the host's loopback address only, and forwarded from there; leave the address out", v.String())
 }
 
+// plainName is what a name holds that is one word in every listing; an engine takes any for a network.
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+
 // projectName refuses a name that a network or volume was given by hand: it may be that of another stack.
 func projectName(l *load, v reflect.Value) string {
-	if strings.HasPrefix(v.String(), l.o.Name+"_") {
+	if rest, ok := strings.CutPrefix(v.String(), l.o.Name+"_"); ok && plainName.MatchString(rest) {
 		return ""
 	}
 	return fmt.Sprintf("%q: a chosen name can be that of another stack; leave it out", v.String())
