@@ -5,7 +5,7 @@
 // # Hosts
 //
 // A host needs an SSH server, Docker Engine with Compose v2 or newer (the plugin, or the program docker-compose on the PATH), a
-// POSIX login shell, GNU tar and find, coreutils, util-linux (flock), grep and awk; git for repositories that are cloned, and
+// POSIX login shell, GNU tar and find, coreutils, util-linux (flock), grep, sed and awk; git for repositories that are cloned, and
 // zstd for snapshots that are compressed. What is missing is said before anything is created. The user must be allowed to use
 // the engine, as a member of its socket's group is, and needs no other right: what containers wrote as root is removed through
 // a container. Keys of hosts are always verified: see Host.HostKeys and the error that an unknown one gives.
@@ -74,13 +74,14 @@
 //
 // Files are copied, and snapshots are taken, through one more container, sandboxer-files, which a stack gets when it first needs
 // it: with no network, no capability but those over files, the host's programs to read only, the workspace and the named
-// volumes. A link that a sandbox has planted leads nowhere else.
+// volumes. A link that a sandbox has planted leads nowhere else. It is made of an image that holds nothing, sandboxer/empty:1, which
+// each host makes once and keeps, as are the other containers that are ours: of a stack's own images, nothing is in them.
 //
 // The watch is one shell for each root, which runs as long as a sandbox lives there, whether anybody is connected or not. It
-// removes stacks whose time has passed, lets services go on that a snapshot held when its connection broke, and ends
-// commands whose connection broke; it asks each sandbox's own engine, and a container that hangs holds no other sandbox. After a
-// reboot it runs again when a Manager next makes, looks at or lists a sandbox of that root; until then a stack that its restart
-// policies have brought back can outlive its time.
+// removes stacks whose time has passed, lets services go on that a snapshot held when its connection broke, and ends commands,
+// and what carried connections, when the way to the host broke; it asks each sandbox's own engine, and a container that hangs
+// holds no other sandbox. After a reboot it runs again when a Manager next makes, looks at or lists a sandbox of that root; until
+// then a stack that its restart policies have brought back can outlive its time.
 //
 // # What differs from a machine of one's own
 //
@@ -89,7 +90,8 @@
 // belong to that user; paths elsewhere in the image are copied by its own tar. Sync works on the workspace and named volumes:
 // the host lists what is there, one stream brings what differs, and what the source has not is removed, also what ignore left
 // out. Dial reaches the stack's network ("localhost" is the main service, other services by name); a server that listens on a
-// container's loopback interface only is reached through a container of the moment, which needs perl or python3 on the host. A
+// container's loopback interface only is reached through a container of the moment, which needs perl or python3 on the host; such
+// a connection ends in both directions when one of them ends. A
 // snapshot holds the workspace, the named volumes and the Compose file, taken while the services are held; memory and other
 // files of containers are not in it. Pause freezes processes and frees no memory.
 // Resources of a profile bound all services together. Containers share the host's kernel.
