@@ -35,8 +35,8 @@ func started(t *testing.T, ext sandboxer.Extension, req *sandboxer.ProvisionRequ
 	return to
 }
 
-// image builds one for a test, with lines of a Dockerfile and files beside it.
-func image(t *testing.T, h *hosttest.Host, name, lines string, files map[string]string) string {
+// image builds one for a test, with lines of a Dockerfile and files beside it, and more options.
+func image(t *testing.T, h *hosttest.Host, name, lines string, files map[string]string, options ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "Dockerfile"), "FROM "+hosttest.Image+"\n"+lines)
@@ -46,7 +46,7 @@ func image(t *testing.T, h *hosttest.Host, name, lines string, files map[string]
 			t.Fatal(err)
 		}
 	}
-	h.Docker("build", "-q", "-t", name, dir)
+	h.Docker(append(append([]string{"build", "-q", "-t", name}, options...), dir)...)
 	t.Cleanup(func() { h.Docker("rmi", "-f", name) })
 	return name
 }
@@ -110,7 +110,7 @@ func TestLabelsOfOthers(t *testing.T) {
 	h.Docker("run", "-d", "--init", "--name", bystander, hosttest.Image, "sleep", "1000")
 	t.Cleanup(func() { h.Docker("rm", "-f", bystander) })
 	forged := "\n" + victim.Name + "-sandboxer-files-1 x sandboxer-files\n" + bystander + " x y"
-	name := image(t, h, "hostile-labels:1", "LABEL com.docker.compose.service="+quoted(forged)+"\n", nil)
+	name := image(t, h, "hostile-labels:1", "", nil, "--label", "com.docker.compose.service="+forged)
 	bad := provisionRequest(h, repository(t, "services:\n  app:\n    image: "+name+"\n    command: [sh, -c, \"nc -ll -p 8080 127.0.0.1 -e sleep 1000\"]\n    init: true\n    volumes: [\".:/src\"]\n"))
 	bad.Labels[sandboxer.LabelOwner] = "bad.store"
 	bt := started(t, ext, bad)
@@ -162,9 +162,6 @@ func TestLabelsOfOthers(t *testing.T) {
 		t.Error("the sandbox is not listed")
 	}
 }
-
-// quoted is a value in a Dockerfile, which has line breaks only where a variable of the shell form holds them.
-func quoted(s string) string { return `"` + strings.ReplaceAll(s, "\n", "\\\n") + `"` }
 
 // dialled connects as soon as somebody listens.
 func dialled(t *testing.T, ext sandboxer.Extension, to sandboxer.Target, address string) io.Closer {
