@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	_ "embed" // for the script
 	"path"
 	"slices"
@@ -38,7 +39,7 @@ func (l *load) paths() []string {
 		add(s.Build.Context)
 		add(path.Join(s.Build.Context, ".dockerignore"))
 		if s.Build.DockerfileInline == "" {
-			dockerfile := path.Join(s.Build.Context, s.Build.Dockerfile)
+			dockerfile := path.Join(s.Build.Context, cmp.Or(s.Build.Dockerfile, "Dockerfile"))
 			add(dockerfile)
 			add(dockerfile + ".dockerignore")
 		}
