@@ -146,13 +146,13 @@ func TestRemovalIsNotHeld(t *testing.T) {
 	log := filepath.Join(root, "log")
 	programs := map[string]string{
 		"timeout": `echo "limited $*" >>` + log + `; exit 124`, "id": "echo 1000", "rm": "exit 1",
-		"docker": `echo "docker $*" >>` + log + `; [ "$1" != images ] || echo image`,
+		"docker": `echo "docker $*" >>` + log + `; [ "$1" != image ] || echo 'sha256:id sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef '`,
 	}
 	_, _ = runs(t, programs, root, removeLib+`ENGINE=docker name=s owner=one; empty "id name sandboxer-files" 1; clear_away "$ROOT/s/workspace"`)
 	text, _ := os.ReadFile(log)
 	did := "\n" + string(text)
-	for _, what := range []string{"exec", "run"} {
-		if !strings.Contains(did, "\nlimited -k 1 30 docker "+what) || strings.Contains(did, "\ndocker "+what) {
+	for what, limit := range map[string]string{"exec": "-k 1 120", "run": "-s KILL 120"} {
+		if !strings.Contains(did, "\nlimited "+limit+" docker "+what) || strings.Contains(did, "\ndocker "+what) {
 			t.Errorf("%s has no limit:%s", what, did)
 		}
 	}

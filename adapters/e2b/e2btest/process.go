@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,6 +26,9 @@ type process struct {
 	end   map[string]any
 	quit  chan struct{} // closed to drop what was not read yet
 	quits sync.Once
+
+	moved   atomic.Int64 // bytes read of the outputs
+	sending atomic.Int32 // outputs of which something is on its way to clients
 
 	mu      sync.Mutex
 	stdin   io.WriteCloser
@@ -130,7 +134,28 @@ func (p *process) start(in startRequest) ([]output, error) {
 	return []output{{"stdout", outR}, {"stderr", errR}}, nil
 }
 
-const drain = 100 * time.Millisecond // how long output is read after the end of a process that nobody holds the pipes of
+const drain = 100 * time.Millisecond // how long an output is waited for after the end of a process, when nothing comes
+
+// drained returns when all outputs have ended, or nothing came of them for a while: something else holds them then. A client
+// that takes what came slowly is not that.
+func (p *process) drained(read <-chan struct{}) {
+	t := time.NewTicker(drain)
+	defer t.Stop()
+	for was := int64(-1); ; {
+		select {
+		case <-read:
+			return
+		case <-p.quit:
+			return
+		case <-t.C:
+			now := p.moved.Load()
+			if now == was && p.sending.Load() == 0 {
+				return
+			}
+			was = now
+		}
+	}
+}
 
 // watch reads a process's outputs and notes its end.
 func (b *box) watch(p *process, outputs []output, hold bool) {
@@ -147,13 +172,7 @@ func (b *box) watch(p *process, outputs []output, hold bool) {
 		}
 	}
 	err := p.cmd.Wait()
-	t := time.NewTimer(drain)
-	select {
-	case <-read:
-	case <-t.C:
-	case <-p.quit:
-	}
-	t.Stop()
+	p.drained(read)
 	p.drop()
 	for _, o := range outputs {
 		_ = o.file.Close() // it was read
@@ -183,10 +202,11 @@ func (p *process) copy(o output) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := o.file.Read(buf)
-		if n > 0 && !p.send(map[string]any{"data": map[string]any{o.name: bytes.Clone(buf[:n])}}) {
-			return
-		}
-		if err != nil {
+		p.sending.Add(1)
+		p.moved.Add(int64(n))
+		sent := n == 0 || p.send(map[string]any{"data": map[string]any{o.name: bytes.Clone(buf[:n])}})
+		p.sending.Add(-1)
+		if !sent || err != nil {
 			return
 		}
 	}
