@@ -151,8 +151,10 @@ func running(t testing.TB, prefix string) []string {
 		if err != nil || len(env) == 0 {
 			continue // gone, a zombie, or not ours
 		}
+		// What an earlier run of the tests left, being killed, has the same names and another directory.
+		ours := prefix == "PATH=" || strings.Contains("\x00"+string(env), "\x00TMPDIR="+os.TempDir())
 		for _, kv := range strings.Split(string(env), "\x00") {
-			if strings.HasPrefix(kv, prefix) {
+			if ours && strings.HasPrefix(kv, prefix) {
 				cmd, _ := os.ReadFile(filepath.Join(filepath.Dir(p), "cmdline"))
 				out = append(out, fmt.Sprintf("%s %q", filepath.Base(filepath.Dir(p)), cmd))
 			}
