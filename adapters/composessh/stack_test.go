@@ -239,7 +239,7 @@ func TestLifetimeOnTheHost(t *testing.T) {
 	h := hosttest.StartKind(t, 2, hosttest.Kind{Login: hosttest.Member})
 	ext := build(t, adapter("  root: "+place+"\n"))
 	req := provisionRequest(h, repository(t, oneService))
-	req.ExpiresAt = time.Now().Add(12 * time.Second)
+	req.ExpiresAt = time.Now().Add(25 * time.Second)
 	handle, err := ext.Provision(context.Background(), req)
 	if err != nil {
 		t.Fatal(err)
@@ -247,7 +247,7 @@ func TestLifetimeOnTheHost(t *testing.T) {
 	if _, err := ext.WaitReady(context.Background(), target(req, handle)); err != nil {
 		t.Fatal(err)
 	}
-	later, err := ext.(sandboxer.Extender).Extend(context.Background(), target(req, handle), time.Now().Add(15*time.Second))
+	later, err := ext.(sandboxer.Extender).Extend(context.Background(), target(req, handle), time.Now().Add(28*time.Second))
 	if err != nil || time.Until(later) < 10*time.Second {
 		t.Fatalf("extended until %v: %v", later, err)
 	}
@@ -258,8 +258,8 @@ func TestLifetimeOnTheHost(t *testing.T) {
 	h.Server.Kill() // nobody is connected any more, and nobody can be
 	begun := time.Now()
 	for len(h.Resources(req.Name)) > 0 {
-		if time.Since(begun) > time.Minute {
-			t.Fatalf("after a minute there are still: %v", h.Resources(req.Name))
+		if time.Since(begun) > 2*time.Minute {
+			t.Fatalf("after two minutes there are still: %v", h.Resources(req.Name))
 		}
 		pause(t, 100*time.Millisecond)
 	}

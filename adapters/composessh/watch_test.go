@@ -69,7 +69,7 @@ func TestWatchIsNotHeld(t *testing.T) {
 	victim := provisionRequest(h, repository(t, oneService))
 	victim.ExpiresAt = time.Now().Add(6 * time.Second)
 	stackUp(t, ext, victim)
-	until(t, time.Until(victim.ExpiresAt)+12*time.Second, "a sandbox outlives its time, because the watch waits for another's container", func() bool {
+	until(t, time.Until(victim.ExpiresAt)+45*time.Second, "a sandbox outlives its time, because the watch waits for another's container", func() bool {
 		return len(h.Resources(victim.Name)) == 0
 	})
 	<-cut
