@@ -64,10 +64,10 @@ func TestWatchIsNotHeld(t *testing.T) {
 		_, _ = x.Exec(context.Background(), bad, sandboxer.ExecRequest{Command: []string{"true"}, Timeout: 500 * time.Millisecond}) // whatever it says
 	}()
 	noted := filepath.Join(directory(h, bad.Handle.Ref().Name()), "exec", "*")
-	until(t, 10*time.Second, "the command is not noted", func() bool { found, _ := filepath.Glob(noted); return len(found) > 0 })
+	until(t, 30*time.Second, "the command is not noted", func() bool { found, _ := filepath.Glob(noted); return len(found) > 0 })
 	pause(t, 2*time.Second) // the watch is at it
 	victim := provisionRequest(h, repository(t, oneService))
-	victim.ExpiresAt = time.Now().Add(6 * time.Second)
+	victim.ExpiresAt = time.Now().Add(20 * time.Second)
 	stackUp(t, ext, victim)
 	until(t, time.Until(victim.ExpiresAt)+45*time.Second, "a sandbox outlives its time, because the watch waits for another's container", func() bool {
 		return len(h.Resources(victim.Name)) == 0
@@ -102,8 +102,8 @@ func TestCutOffWhilePaused(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := to.Handle.Ref().Name()
-	until(t, 15*time.Second, "the command runs on", func() bool { return !strings.Contains(h.Docker("top", name+"-app-1", "-eo", "pid,args"), "77777") })
-	until(t, 5*time.Second, "it is still noted", func() bool {
+	until(t, 60*time.Second, "the command runs on", func() bool { return !strings.Contains(h.Docker("top", name+"-app-1", "-eo", "pid,args"), "77777") })
+	until(t, 30*time.Second, "it is still noted", func() bool {
 		left, _ := filepath.Glob(filepath.Join(directory(h, name), "exec", "*"))
 		return len(left) == 0
 	})
@@ -117,9 +117,9 @@ func TestTwoEngines(t *testing.T) {
 	stackUp(t, ext, provisionRequest(h, repository(t, oneService)))
 	req := provisionRequest(h, repository(t, oneService))
 	req.Host.Options = sandboxer.Inputs{"docker_host": "unix://" + other.Socket}
-	req.ExpiresAt = time.Now().Add(6 * time.Second)
+	req.ExpiresAt = time.Now().Add(20 * time.Second)
 	stackUp(t, ext, req)
-	until(t, time.Until(req.ExpiresAt)+20*time.Second, "the directory is there after its time", func() bool {
+	until(t, time.Until(req.ExpiresAt)+60*time.Second, "the directory is there after its time", func() bool {
 		_, err := os.Stat(directory(h, req.Name))
 		return os.IsNotExist(err)
 	})
@@ -157,15 +157,15 @@ func TestWatchStartsAgain(t *testing.T) {
 		"WaitReady": func() error { _, err := ext.WaitReady(context.Background(), to); return err },
 	} {
 		was := ""
-		until(t, 10*time.Second, "no watch runs", func() bool { was = watch(); return runs(was) })
+		until(t, 30*time.Second, "no watch runs", func() bool { was = watch(); return runs(was) })
 		if err := exec.Command("kill", "-KILL", was).Run(); err != nil {
 			t.Fatal(err)
 		}
-		until(t, 5*time.Second, "the watch cannot be ended", func() bool { return !runs(was) })
+		until(t, 30*time.Second, "the watch cannot be ended", func() bool { return !runs(was) })
 		if err := call(); err != nil {
 			t.Fatal(err)
 		}
-		until(t, 5*time.Second, "no watch runs after "+what, func() bool { now := watch(); return now != was && runs(now) })
+		until(t, 30*time.Second, "no watch runs after "+what, func() bool { now := watch(); return now != was && runs(now) })
 	}
 }
 
@@ -192,12 +192,12 @@ func TestWriterThatBlocks(t *testing.T) {
 	caller := build(t, adapter(""))
 	w := stuck{make(chan struct{}), make(chan struct{})}
 	defer close(w.free)
-	within(t, 10*time.Second, "Exec", func(context.Context) error {
+	within(t, 40*time.Second, "Exec", func(context.Context) error {
 		res, err := caller.(sandboxer.Executor).Exec(context.Background(), to, sandboxer.ExecRequest{Command: []string{"sh", "-c", "echo x; sleep 1000"}, Stdout: w, Timeout: 2 * time.Second})
 		if err != nil || !res.TimedOut {
 			t.Errorf("it ended with %+v, %v", res, err)
 		}
 		return nil
 	})
-	within(t, 10*time.Second, "Close", func(context.Context) error { closeExt(t, caller); return nil })
+	within(t, 40*time.Second, "Close", func(context.Context) error { closeExt(t, caller); return nil })
 }
