@@ -51,6 +51,27 @@ func target(req *sandboxer.ProvisionRequest, h sandboxer.Handle) sandboxer.Targe
 	return sandboxer.Target{Handle: h, Host: req.Host, Inputs: req.Inputs, Consumer: req.Consumer, Labels: req.Labels, ExpiresAt: req.ExpiresAt, Secret: req.Secret}
 }
 
+// started makes a sandbox without a Manager, and removes it at the end of the test.
+func started(t *testing.T, ext sandboxer.Extension, req *sandboxer.ProvisionRequest) sandboxer.Target {
+	t.Helper()
+	handle, err := ext.Provision(context.Background(), req)
+	to := target(req, handle)
+	if err == nil {
+		_, err = ext.WaitReady(context.Background(), to)
+	} else {
+		to = target(req, sandboxer.BareHandle(req.Ref()))
+	}
+	t.Cleanup(func() {
+		if rep, err := ext.Teardown(context.Background(), to); err != nil {
+			t.Errorf("teardown of %s: %v %+v", req.Name, err, rep)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
 // pause waits between two looks at what a host does by itself.
 func pause(t testing.TB, d time.Duration) {
 	t.Helper()

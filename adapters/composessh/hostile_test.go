@@ -14,27 +14,6 @@ import (
 	"github.com/sand-boxer/sandboxer/adapters/internal/hosttest"
 )
 
-// started makes a sandbox without a Manager, and removes it at the end of the test.
-func started(t *testing.T, ext sandboxer.Extension, req *sandboxer.ProvisionRequest) sandboxer.Target {
-	t.Helper()
-	handle, err := ext.Provision(context.Background(), req)
-	to := target(req, handle)
-	if err == nil {
-		_, err = ext.WaitReady(context.Background(), to)
-	} else {
-		to = target(req, sandboxer.BareHandle(req.Ref()))
-	}
-	t.Cleanup(func() {
-		if rep, err := ext.Teardown(context.Background(), to); err != nil {
-			t.Errorf("teardown of %s: %v %+v", req.Name, err, rep)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return to
-}
-
 // image builds one for a test, with lines of a Dockerfile and files beside it, and more options.
 func image(t *testing.T, h *hosttest.Host, name, lines string, files map[string]string, options ...string) string {
 	t.Helper()

@@ -313,7 +313,7 @@ func TestNamesOfAnEngine(t *testing.T) {
 	file := strings.Replace(oneService, `[".:/src"]`, `[".:/src", "data:/data"]`, 1) + "volumes: {data: {}}\n"
 	one, other := build(t, adapter("")), build(t, adapter(""), "root", "elsewhere")
 	req := provisionRequest(h, repository(t, file))
-	stackUp(t, one, req)
+	started(t, one, req)
 	all := func() string {
 		return h.Docker("ps", "-a", "--no-trunc", "--filter", "name="+req.Name, "--format", "{{.ID}} {{.Names}} {{.State}}") + h.Docker("volume", "ls", "-q", "--filter", "name="+req.Name)
 	}

@@ -177,6 +177,9 @@ func TestWhatWasPacked(t *testing.T) {
 	t.Parallel()
 	sh, err := exec.LookPath("sh")
 	if err != nil {
+		if os.Getenv("SANDBOXER_REQUIRE_REAL") == "1" {
+			t.Fatal("this machine has no sh")
+		}
 		t.Skip("this machine has no sh")
 	}
 	const engine = "#!/bin/sh\n[ \"$1\" = exec ] || exit 0\ncd \"$AT\"/out/* && echo packed >data && echo said >said && echo 0 >code && eval \"$DO\"\n"

@@ -13,25 +13,6 @@ import (
 	"github.com/sand-boxer/sandboxer/adapters/internal/hosttest"
 )
 
-// stackUp makes a sandbox that goes with the test.
-func stackUp(t *testing.T, ext sandboxer.Extension, req *sandboxer.ProvisionRequest) sandboxer.Target {
-	t.Helper()
-	handle, err := ext.Provision(context.Background(), req)
-	to := target(req, handle)
-	t.Cleanup(func() {
-		if rep, err := ext.Teardown(context.Background(), to); err != nil {
-			t.Errorf("teardown of %s: %v\n%+v", req.Name, err, rep)
-		}
-	})
-	if err == nil {
-		_, err = ext.WaitReady(context.Background(), to)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return to
-}
-
 // until waits for what a host does by itself.
 func until(t *testing.T, d time.Duration, what string, done func() bool) {
 	t.Helper()
@@ -52,7 +33,7 @@ func TestWatchIsNotHeld(t *testing.T) {
 	t.Parallel()
 	h := hosttest.Start(t, 1)
 	ext := build(t, adapter(""))
-	bad := stackUp(t, ext, provisionRequest(h, repository(t, oneService)))
+	bad := started(t, ext, provisionRequest(h, repository(t, oneService)))
 	x := ext.(sandboxer.Executor)
 	const hang = `printf '#!/bin/busybox ash\nexec /bin/busybox sleep 7777\n' >/bin/new; chmod 755 /bin/new; mv /bin/new /bin/sh`
 	if _, err := x.Exec(context.Background(), bad, sandboxer.ExecRequest{Command: []string{"sh", "-c", hang}}); err != nil {
@@ -68,7 +49,7 @@ func TestWatchIsNotHeld(t *testing.T) {
 	pause(t, 2*time.Second) // the watch is at it
 	victim := provisionRequest(h, repository(t, oneService))
 	victim.ExpiresAt = time.Now().Add(20 * time.Second)
-	stackUp(t, ext, victim)
+	started(t, ext, victim)
 	until(t, time.Until(victim.ExpiresAt)+45*time.Second, "a sandbox outlives its time, because the watch waits for another's container", func() bool {
 		return len(h.Resources(victim.Name)) == 0
 	})
@@ -80,7 +61,7 @@ func TestCutOffWhilePaused(t *testing.T) {
 	t.Parallel()
 	h := hosttest.Start(t, 1)
 	ext := build(t, adapter(""))
-	to := stackUp(t, ext, provisionRequest(h, repository(t, oneService)))
+	to := started(t, ext, provisionRequest(h, repository(t, oneService)))
 	ctx, cancel := context.WithCancel(context.Background())
 	cut := make(chan error, 1)
 	begun := &mark{want: "begun", seen: make(chan struct{})}
@@ -114,11 +95,11 @@ func TestTwoEngines(t *testing.T) {
 	t.Parallel()
 	h, other := hosttest.Start(t, 1), hosttest.Open(t, 2)
 	ext := build(t, adapter(""))
-	stackUp(t, ext, provisionRequest(h, repository(t, oneService)))
+	started(t, ext, provisionRequest(h, repository(t, oneService)))
 	req := provisionRequest(h, repository(t, oneService))
 	req.Host.Options = sandboxer.Inputs{"docker_host": "unix://" + other.Socket}
 	req.ExpiresAt = time.Now().Add(20 * time.Second)
-	stackUp(t, ext, req)
+	started(t, ext, req)
 	until(t, time.Until(req.ExpiresAt)+60*time.Second, "the directory is there after its time", func() bool {
 		_, err := os.Stat(directory(h, req.Name))
 		return os.IsNotExist(err)
@@ -134,7 +115,7 @@ func TestWatchStartsAgain(t *testing.T) {
 	h := hosttest.Start(t, 1)
 	ext := build(t, adapter(""))
 	req := provisionRequest(h, repository(t, oneService))
-	to := stackUp(t, ext, req)
+	to := started(t, ext, req)
 	watch := func() string { // its process
 		text, _ := os.ReadFile(filepath.Join(h.Server.Home, place, ".watch"))
 		pid, _, _ := strings.Cut(string(text), " ")
@@ -188,7 +169,7 @@ func TestWriterThatBlocks(t *testing.T) {
 	h := hosttest.Start(t, 2)
 	ext := build(t, adapter(""))
 	req := provisionRequest(h, repository(t, oneService))
-	to := stackUp(t, ext, req)
+	to := started(t, ext, req)
 	caller := build(t, adapter(""))
 	w := stuck{make(chan struct{}), make(chan struct{})}
 	defer close(w.free)

@@ -9,8 +9,9 @@ if [ ! -e "$at/claim.json" ]; then
 	mkdir -p "$ROOT" || exit 1
 	new=$(mktemp -d "$ROOT/.new.$name.XXXXXXXX") || exit 1
 	# What a removal needs is there before the sandbox can use up the disk.
-	mkdir "$new/workspace" "$new/exec" "$new/out" && touch "$new/spare" "$new/lock" "$new/ending" && settings >"$new/engine" && chmod 755 "$new/workspace" && # which is a root directory for whoever is in a container
-		 printf '%s\n' "$owner" >"$new/owner" && printf '%s\n' "$claim" >"$new/claim.json" || { rm -rf "$new"; exit 1; }
+	mkdir "$new/workspace" "$new/exec" "$new/out" && touch "$new/spare" "$new/lock" "$new/ending" && settings >"$new/engine" &&
+		chmod 755 "$new/workspace" && # which is a root directory for whoever is in a container
+		printf '%s\n' "$owner" >"$new/owner" && printf '%s\n' "$claim" >"$new/claim.json" || { rm -rf "$new"; exit 1; }
 	if [ -n "$seconds" ]; then
 		echo $(($(date +%s) + seconds)) >"$new/deadline" || { rm -rf "$new"; exit 1; }
 	fi
