@@ -10,35 +10,19 @@ import (
 	"time"
 )
 
-// Processes lists what the server's sessions have running: "pid command line". Those of other servers are not in it.
-func (s *Server) Processes() []string {
-	var out []string
-	for _, pid := range processes() {
-		if !s.marked(pid) {
-			continue
-		}
-		if state, _, ok := stat(pid); !ok || state == "Z" {
-			continue
-		}
-		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		out = append(out, fmt.Sprintf("%d %s", pid, bytes.TrimSpace(bytes.ReplaceAll(line, []byte{0}, []byte{' '}))))
-	}
-	return out
+// Processes lists what the server's sessions have running and whose command line contains part: "pid command line". Those of
+// other servers are not in it. The empty part asks for all.
+func (s *Server) Processes(part string) []string {
+	return list(part, s.marked)
 }
 
-// WaitNoProcess fails the test unless all processes of the server's sessions whose command line contains part end within
-// the time; the empty part asks for all of them.
+// WaitNoProcess fails the test unless Processes lists none within the time.
 func (s *Server) WaitNoProcess(part string, within time.Duration) {
 	s.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	for {
-		var left []string
-		for _, p := range s.Processes() {
-			if strings.Contains(p, part) {
-				left = append(left, p)
-			}
-		}
+		left := s.Processes(part)
 		if len(left) == 0 {
 			return
 		}
@@ -49,32 +33,37 @@ func (s *Server) WaitNoProcess(part string, within time.Duration) {
 	}
 }
 
-// WaitProcess waits until a process of the server's sessions has part in its command line.
+// WaitProcess waits until Processes lists one. The shell that is about to become a command does not have it in its own
+// command line.
 func (s *Server) WaitProcess(part string, within time.Duration) {
 	s.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	for {
-		for _, p := range s.Processes() {
-			// The shell that is about to become the command does not have it in its own command line.
-			if strings.Contains(p, part) {
-				return
-			}
-		}
+	for len(s.Processes(part)) == 0 {
 		if !tick(ctx, 10*time.Millisecond) {
 			s.tb.Fatalf("no process with %q within %v", part, within)
 		}
 	}
 }
 
-// Find lists the processes of the machine whose command line contains part, whoever started them: "pid command line". It is
-// for those that have a new environment, and so are no longer known as a session's.
+// Find is Processes for the whole machine, whoever started them. It is for those that have a new environment, and so are no
+// longer known as a session's.
 func (s *Server) Find(part string) []string {
+	return list(part, func(int) bool { return true })
+}
+
+// list lists processes by their command lines alone: a number in part is not looked for in their numbers.
+func list(part string, which func(pid int) bool) []string {
 	var out []string
 	for _, pid := range processes() {
+		if !which(pid) {
+			continue
+		}
+		if state, _, ok := stat(pid); !ok || state == "Z" {
+			continue
+		}
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		text := string(bytes.TrimSpace(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
-		if state, _, ok := stat(pid); ok && state != "Z" && strings.Contains(text, part) {
+		if text := string(bytes.TrimSpace(bytes.ReplaceAll(line, []byte{0}, []byte{' '}))); strings.Contains(text, part) {
 			out = append(out, fmt.Sprintf("%d %s", pid, text))
 		}
 	}

@@ -27,8 +27,17 @@ func startKeeper(t *testing.T, lease string, shell ...string) *keeperIn {
 	t.Helper()
 	script := strings.NewReplacer("TOKEN", "xhello", "LEASE", lease, "STEP", "1").Replace(bare(keeperScript))
 	k := &keeperIn{t: t, cmd: exec.Command(shell[0], append(shell[1:], "-c", script)...), lines: make(chan string, 100)}
-	k.cmd.Stderr = os.Stderr
-	var err error
+	said, err := os.Create(filepath.Join(t.TempDir(), "stderr")) // a file: what the shell leaves behind may hold on to it
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.cmd.Stderr = said
+	t.Cleanup(func() {
+		_ = said.Close()
+		if text, _ := os.ReadFile(said.Name()); t.Failed() && len(text) > 0 {
+			t.Logf("its shell said:\n%s", text)
+		}
+	})
 	if k.in, err = k.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}

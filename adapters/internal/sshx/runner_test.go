@@ -70,8 +70,8 @@ func TestRunnerAfterACancelledCommand(t *testing.T) {
 		if err := within(t, 10*time.Second, done); sandboxer.CodeOf(err) != sandboxer.Canceled || strings.Contains(err.Error(), "not confirmed") {
 			t.Errorf("error is %v, want Canceled, and its end confirmed", err)
 		}
-		if left := strings.Join(s.Processes(), "\n"); strings.Contains(left, "sleep 781") {
-			t.Errorf("left when Exec returned:\n%s", left)
+		if left := s.Processes("sleep 781"); len(left) > 0 {
+			t.Errorf("left when Exec returned:\n%s", strings.Join(left, "\n"))
 		}
 		if i == 0 && parent(t, c) != "perl" {
 			t.Error("the runner has gone")
@@ -111,7 +111,7 @@ func TestRunnerThatIsKilled(t *testing.T) {
 	c := connect(t, s, config())
 	onRunner(t, c)
 	done := running(t.Context(), s, c, 7820)
-	for _, p := range s.Processes() {
+	for _, p := range s.Processes("perl") {
 		if pid, line, _ := strings.Cut(p, " "); strings.HasPrefix(line, "perl") {
 			n, _ := strconv.Atoi(pid)
 			if p, err := os.FindProcess(n); err == nil {

@@ -148,7 +148,9 @@ func TestShow(t *testing.T) {
 		`{"Action":"output","Package":"p","Test":"TestGood","Output":"--- PASS: TestGood (0.00s)\n"}`,
 		`{"Action":"pass","Package":"p","Test":"TestGood"}`,
 		`{"Action":"output","Package":"p","Test":"TestBad","Output":"=== RUN   TestBad\n"}`,
-		`{"Action":"output","Package":"p","Test":"TestBad/sub","Output":"        x_test.go:2: wrong\n"}`,
+		`{"Action":"output","Package":"p","Test":"TestBad/sub","Output":"Terminated\n"}`,
+		`{"Action":"output","Package":"p","Test":"TestBad/sub","Output":"        x_test.go:2: wrong:\n"}`,
+		`{"Action":"output","Package":"p","Test":"TestBad/sub","Output":"            very\n"}`,
 		`{"Action":"output","Package":"p","Test":"TestBad","Output":"--- FAIL: TestBad (0.00s)\n"}`,
 		`{"Action":"output","Package":"p","Test":"TestBad/sub","Output":"    --- FAIL: TestBad/sub (0.00s)\n"}`,
 		`{"Action":"fail","Package":"p","Test":"TestBad/sub"}`,
@@ -162,7 +164,9 @@ func TestShow(t *testing.T) {
 		`{"Action":"output","Package":"r","Output":"ok  \tr\t0.1s\n"}`,
 		`{"Action":"pass","Package":"r"}`,
 	}, "\n") + "\n"
-	want := `        x_test.go:2: wrong
+	want := `Terminated
+        x_test.go:2: wrong:
+            very
     --- FAIL: TestBad/sub (0.00s)
 --- FAIL: TestBad (0.00s)
 FAIL	p	0.1s
@@ -172,7 +176,7 @@ go: downloading something
 ok  	r	0.1s
 
 2 tests complained, first of all:
-p TestBad/sub: x_test.go:2: wrong
+p TestBad/sub: x_test.go:2: wrong: very
 p TestDied: panic: died
 `
 	file := filepath.Join(t.TempDir(), "output.json")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 )
 
@@ -89,12 +90,23 @@ func (p *printer) line(line string) {
 	}
 }
 
+// said is how a line begins that a test said itself.
+var said = regexp.MustCompile(`^[\w-]+\.go:\d+:`)
+
 // fail prints what a test said.
 func (p *printer) fail(key string) {
-	complaint := ""
-	for _, text := range p.said[key] {
+	complaint, ofTest := "", false
+	for i, text := range p.said[key] {
 		fmt.Fprint(p.out, text)
-		if text = strings.TrimSpace(text); complaint == "" && !strings.HasPrefix(text, "---") {
+		text = strings.TrimSpace(text)
+		switch {
+		case strings.HasPrefix(text, "---"), ofTest:
+		case said.MatchString(text):
+			complaint, ofTest = text, true
+			if next := p.said[key][i+1:]; strings.HasSuffix(text, ":") && len(next) > 0 { // what it is about follows
+				complaint += " " + strings.TrimSpace(next[0])
+			}
+		case complaint == "": // of a panic, or of a program that the test ran
 			complaint = text
 		}
 	}
