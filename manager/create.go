@@ -78,19 +78,29 @@ func (m *Manager) createOrJoin(ctx context.Context, req sandboxer.CreateRequest)
 		}
 		select {
 		case <-f.done:
-			if !joined || f.err != nil {
-				return f.sb, f.err
-			}
-			// The sandbox was ready, perhaps before this call began, and may have been torn down since: what holds now counts.
-			if _, sb, err := m.existing(ctx, id, &q); sb != nil || err != nil {
-				return sb, err
-			}
 		case <-ctx.Done():
 			if last := m.leave(f, context.Cause(ctx)); !last {
 				return nil, sandboxer.Mark(sandboxer.CodeOf(ctx.Err()), fmt.Errorf("stopped waiting for %s, which others still wait for: %w", id, context.Cause(ctx)))
 			}
-			<-f.done
+			<-f.done // it may have become ready all the same
+		}
+		if !joined || f.err != nil {
 			return f.sb, f.err
+		}
+		// The sandbox was ready, perhaps before this call began, and may have been torn down since: what holds now counts. That
+		// this is read does not depend on ctx, nor on the store: whoever began the create may have left, and then it is ours.
+		r, err := m.load(context.WithoutCancel(ctx), id)
+		switch {
+		case errors.Is(err, sandboxer.NotFound):
+		case err != nil:
+			return f.sb, nil
+		default:
+			if sb, err := m.standing(r, &q); sb != nil || err != nil {
+				return sb, err
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, sandboxer.Refused(sandboxer.CodeOf(err), context.Cause(ctx))
 		}
 	}
 }
@@ -178,12 +188,16 @@ func (m *Manager) create(ctx context.Context, f *flight, id sandboxer.ID, minted
 	for tries := 0; ; tries++ {
 		r := &record{ID: id, Asked: f.asked}
 		if !minted {
-			found, sb, err := m.existing(ctx, id, &f.asked)
-			if sb != nil || err != nil {
-				return sb, err
-			}
-			if found != nil {
+			found, err := m.load(ctx, id)
+			if err == nil {
+				var sb *Sandbox
+				if sb, err = m.standing(found, &f.asked); sb != nil {
+					return sb, nil
+				}
 				r = found
+			}
+			if err != nil && !errors.Is(err, sandboxer.NotFound) {
+				return nil, err
 			}
 		}
 		err := m.createRecord(ctx, f, r)
@@ -200,31 +214,25 @@ func (m *Manager) create(ctx context.Context, f *flight, id sandboxer.ID, minted
 // errRaced: the record was not what it was read as.
 var errRaced = sandboxer.Refused(sandboxer.Aborted, errors.New("another process works on this sandbox; try again"))
 
-// existing looks whether id was used before: a sandbox or an error ends the create; a record is one to go on from.
-func (m *Manager) existing(ctx context.Context, id sandboxer.ID, q *asked) (*record, *Sandbox, error) {
-	r, err := m.load(ctx, id)
-	if errors.Is(err, sandboxer.NotFound) {
-		return nil, nil, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
+// standing is what the record of an ID means for a create of it: its sandbox, why there is none, or neither where an attempt
+// can be made.
+func (m *Manager) standing(r *record, q *asked) (*Sandbox, error) {
 	if !r.Asked.same(q) {
-		return nil, nil, wrap("create", r, otherRequest(id))
+		return nil, wrap("create", r, otherRequest(r.ID))
 	}
 	switch r.State {
 	case sandboxer.StateReady, sandboxer.StatePaused:
-		if d, ok := m.doomOf(string(id)); ok {
+		if d, ok := m.doomOf(string(r.ID)); ok {
 			r.State, r.Reason = sandboxer.StateTearingDown, d.cause.Error()
-			return nil, nil, wrap("create", r, m.busy(r))
+			return nil, wrap("create", r, m.busy(r))
 		}
-		return r, m.sandbox(r), nil
+		return m.sandbox(r), nil
 	case sandboxer.StateFailed:
-		return r, nil, nil
+		return nil, nil
 	case sandboxer.StateGone:
-		return nil, nil, wrap("create", r, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("the sandbox is gone since %s; an ID names one sandbox for ever: use a new one", r.EndedAt.Format(time.RFC3339))))
+		return nil, wrap("create", r, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("the sandbox is gone since %s; an ID names one sandbox for ever: use a new one", r.EndedAt.Format(time.RFC3339))))
 	}
-	return nil, nil, wrap("create", r, m.busy(r))
+	return nil, wrap("create", r, m.busy(r))
 }
 
 // busy is the answer about a sandbox that is on its way somewhere.

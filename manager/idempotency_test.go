@@ -77,6 +77,54 @@ func TestLeave(t *testing.T) {
 	})
 }
 
+// TestLeaveAtTheEnd: who joined a create gets its sandbox also when it became ready in the moment in which the caller stopped
+// waiting, or in which the store cannot be read: nobody else has it. It was seen to fail on a Create that reads the record under the
+// caller's context, which left the sandbox to nobody.
+func TestLeaveAtTheEnd(t *testing.T) {
+	for name, at := range map[string]func(w *world, leave func()){
+		"while it is stored": func(w *world, leave func()) { w.store.fail(wrong{Point: "commit ready", Before: leave}) },
+		"before it is read": func(w *world, leave func()) {
+			w.store.fail(wrong{Point: "commit ready", Before: func() { w.store.beforeReads(leave) }})
+		},
+		"nothing is read": func(w *world, _ func()) {
+			w.store.fail(wrong{Point: "commit ready", Blinds: true})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.backend.Behave(fake.Behaviour{ReadyAfter: time.Minute})
+				m := w.open()
+				first, leaveFirst := context.WithCancel(context.Background())
+				second, leaveSecond := context.WithCancel(context.Background())
+				defer leaveSecond()
+				go func() {
+					_, err := m.Create(first, ask("a"))
+					wantCode(t, err, sandboxer.Canceled)
+				}()
+				pass(time.Second)
+				at(w, leaveSecond)
+				done := make(chan error, 1)
+				go func() {
+					sb, err := m.Create(second, ask("a"))
+					if err == nil && sb.ID() != "a" {
+						t.Errorf("got %s", sb.ID())
+					}
+					done <- err
+				}()
+				pass(time.Second)
+				leaveFirst()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+				w.store.heal()
+				wantState(t, m, "a", sandboxer.StateReady)
+				w.wantLive("a")
+			})
+		})
+	}
+}
+
 // TestComeBack: a caller that comes while an abandoned create is being cleaned up waits for that, and starts anew.
 func TestComeBack(t *testing.T) {
 	simulate(t, func(t *testing.T) {

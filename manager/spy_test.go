@@ -20,8 +20,9 @@ type spy struct {
 
 	mu    sync.Mutex
 	wrong []wrong
-	blind bool // nothing can be read
-	blink int  // nothing can be read so many times
+	blind bool   // nothing can be read
+	blink int    // nothing can be read so many times
+	look  func() // called before each read
 }
 
 // wrong makes commits fail whose description begins with Point.
@@ -51,6 +52,13 @@ func (s *spy) fail(w wrong) {
 	s.wrong = append(s.wrong, w)
 }
 
+// beforeReads has f called before each read from now on.
+func (s *spy) beforeReads(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.look = f
+}
+
 func (s *spy) heal() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,7 +69,11 @@ func (s *spy) Get(ctx context.Context, keys ...store.Key) ([]store.Record, error
 	s.mu.Lock()
 	blind := s.blind || s.blink > 0
 	s.blink = max(0, s.blink-1)
+	look := s.look
 	s.mu.Unlock()
+	if look != nil {
+		look()
+	}
 	if blind {
 		return nil, errDisk
 	}

@@ -102,48 +102,72 @@ func Outbox(r Record) (store.Mutation, error) {
 }
 
 // Deliver exports what waits in the outbox of st and removes what every exporter took. It returns how many records that
-// were. What fails stays and is delivered again, by the next call.
-func (m *Meter) Deliver(ctx context.Context, st store.Store) (int, error) {
-	delivered := 0
-	after := ""
-	for {
-		batch, keys, last, err := m.next(ctx, st, after)
-		if err != nil || len(keys) == 0 {
+// were. What fails stays and is delivered again, by the next call. A record that does not decode, of a newer release perhaps,
+// stays as well, with an Internal error that names it, and holds up none behind it.
+func (m *Meter) Deliver(ctx context.Context, st store.Store) (delivered int, err error) {
+	odd, odds := error(nil), 0
+	defer func() {
+		if odds > 1 {
+			odd = fmt.Errorf("%w, and %d more do not", odd, odds-1)
+		}
+		if odd != nil {
+			err = errors.Join(odd, err)
+		}
+	}()
+	for next := (part{}); ; {
+		if next, err = m.next(ctx, st, next.last); err != nil || next.last == "" {
 			return delivered, err
+		}
+		if odds += next.odds; odd == nil {
+			odd = next.odd
+		}
+		if len(next.batch) == 0 {
+			continue
 		}
 		for _, e := range m.cfg.Exporters {
 			crash.Point("outbox", "export", "before")
-			err := e.Export(ctx, batch)
+			err := e.Export(ctx, next.batch)
 			crash.Point("outbox", "export", "after")
 			if err != nil {
-				return delivered, fmt.Errorf("export of %d meter records, the first %s: %w", len(batch), batch[0].Key, err)
+				return delivered, fmt.Errorf("export of %d meter records, the first %s: %w", len(next.batch), next.batch[0].Key, err)
 			}
 		}
 		crash.Point("outbox", "remove", "before")
-		_, err = st.Commit(context.WithoutCancel(ctx), keys...)
+		_, err = st.Commit(context.WithoutCancel(ctx), next.done...)
 		crash.Point("outbox", "remove", "after")
 		if err != nil {
 			return delivered, fmt.Errorf("meter records were exported and will be again, under the same keys: %w", err)
 		}
-		delivered += len(keys)
-		after = last
+		delivered += len(next.done)
 	}
 }
 
-func (m *Meter) next(ctx context.Context, st store.Store, after string) (batch []Record, done []store.Mutation, last string, err error) {
+// part is a part of the outbox.
+type part struct {
+	batch []Record
+	done  []store.Mutation // removes batch
+	odd   error            // the first that does not decode
+	odds  int              // how many do not
+	last  string           // what the next part is after; empty: this is the end
+}
+
+func (m *Meter) next(ctx context.Context, st store.Store, after string) (p part, err error) {
 	for rec, err := range st.Scan(ctx, store.Query{Kind: outboxKind, After: after, Limit: m.cfg.Batch}) {
 		if err != nil {
-			return nil, nil, "", err
+			return part{}, err
 		}
+		p.last = rec.Key.ID
 		var r Record
 		if err := json.Unmarshal(rec.Body, &r); err != nil {
-			return nil, nil, "", sandboxer.Mark(sandboxer.Internal, fmt.Errorf("meter record %s does not decode: %w", rec.Key.ID, err))
+			if p.odds++; p.odd == nil {
+				p.odd = sandboxer.Mark(sandboxer.Internal, fmt.Errorf("meter record %s does not decode: %w", rec.Key.ID, err))
+			}
+			continue
 		}
-		batch = append(batch, r)
-		done = append(done, store.Mutation{Do: store.Delete, Key: rec.Key, Expect: rec.Rev})
-		last = rec.Key.ID
+		p.batch = append(p.batch, r)
+		p.done = append(p.done, store.Mutation{Do: store.Delete, Key: rec.Key, Expect: rec.Rev})
 	}
-	return batch, done, last, nil
+	return p, nil
 }
 
 // Pending counts the records that wait in the outbox of st.

@@ -140,6 +140,33 @@ func TestDeliverAgain(t *testing.T) {
 	}
 }
 
+// TestOddRecord: a record that does not decode stays, is named, and holds up none behind it. It was seen to fail on a Deliver
+// that stops at such a record.
+func TestOddRecord(t *testing.T) {
+	t.Parallel()
+	st := fill(t, "a/1", "c/1", "e/1")
+	for _, k := range []string{"b/1", "d/1", "d/2"} {
+		if _, err := st.Commit(t.Context(), store.Mutation{Do: store.Put, Key: store.Key{Kind: "outbox", ID: k}, Body: []byte(`{"from":7}`)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &collector{}
+	m, err := metering.New(metering.Config{Exporters: []metering.Exporter{c}, Batch: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := m.Deliver(t.Context(), st)
+	if n != 3 || sandboxer.CodeOf(err) != sandboxer.Internal || !strings.Contains(err.Error(), "b/1 does not decode") || !strings.HasSuffix(err.Error(), "and 2 more do not") {
+		t.Errorf("delivered %d, %v", n, err)
+	}
+	if diff := cmp.Diff([][]string{{"a/1"}, {"c/1"}, {"e/1"}}, c.batches); diff != "" {
+		t.Errorf("exported (-want +got):\n%s", diff)
+	}
+	if n := pending(t, st); n != 3 {
+		t.Errorf("%d pending, want 3", n)
+	}
+}
+
 // late fails commits after they were applied, or before.
 type late struct {
 	store.Store

@@ -59,8 +59,14 @@ func built(t *testing.T, h *hosttest.Host) {
 			t.Errorf("%s has no image of its own: %q", id, h.Resources(string(id)))
 		}
 	}
+	// Another stack of the engine cannot use what the first one built: it does not know what it is called.
+	thief := newWorld(t, repository(t, strings.ReplaceAll(oneService, hosttest.Image, string(first.ID())+"-app")+"    pull_policy: never\n"), "", h)
+	if sb, err := thief.m.Create(context.Background(), thief.request()); sandboxer.CodeOf(err) != sandboxer.InvalidArgument {
+		t.Errorf("a stack of another sandbox's image: %v, %v", sb, err)
+	}
 	// Somebody uses the first one's image for a moment, as a removal by a login that is not root does.
-	h.Docker("run", "-d", "--rm", "--init", "--label", "sandboxer-name=other", "--label", "sandboxer-owner=other", string(first.ID())+"-app", "sleep", "2")
+	image := strings.Fields(h.Docker("images", "-q", "--filter", "label=sandboxer-name="+string(first.ID())))
+	h.Docker("run", "-d", "--rm", "--init", "--label", "sandboxer-name=other", "--label", "sandboxer-owner=other", image[0], "sleep", "2")
 	for _, sb := range []interface {
 		Teardown(context.Context) (sandboxer.CleanupReport, error)
 		ID() sandboxer.ID

@@ -40,7 +40,7 @@ func (e *extension) Preflight(ctx context.Context, req *sandboxer.ProvisionReque
 	if err != nil {
 		return err
 	}
-	_, err = e.load(ctx, h, req, in, file, text)
+	_, err = e.load(ctx, h, req, in, file, text, "")
 	return err
 }
 
@@ -64,7 +64,7 @@ func (e *extension) Provision(ctx context.Context, req *sandboxer.ProvisionReque
 		if err != nil {
 			return sandboxer.Handle{}, err
 		}
-		if _, err := e.load(ctx, h, req, in, file, text); err != nil {
+		if _, err := e.load(ctx, h, req, in, file, text, ""); err != nil {
 			return sandboxer.Handle{}, sure(err)
 		}
 	}
@@ -76,7 +76,7 @@ func (e *extension) Provision(ctx context.Context, req *sandboxer.ProvisionReque
 		if err != nil {
 			return nil, err
 		}
-		p, err := e.load(ctx, h, req, in, file, text)
+		p, err := e.load(ctx, h, req, in, file, text, token)
 		if err != nil {
 			return nil, err
 		}

@@ -32,8 +32,8 @@ func (e *extension) Restore(ctx context.Context, req *sandboxer.ProvisionRequest
 	if err != nil {
 		return sandboxer.Handle{}, sure(err)
 	}
-	return e.create(ctx, h, req, func(ctx context.Context, _ string) (*stack, error) {
-		st, err := e.restore(ctx, h, req, in, dir, k.Snapshot.Digest)
+	return e.create(ctx, h, req, func(ctx context.Context, token string) (*stack, error) {
+		st, err := e.restore(ctx, h, req, in, dir, k.Snapshot.Digest, token)
 		if err != nil {
 			return nil, fmt.Errorf("restoring snapshot %s: %w", s.ID, err)
 		}
@@ -41,7 +41,7 @@ func (e *extension) Restore(ctx context.Context, req *sandboxer.ProvisionRequest
 	})
 }
 
-func (e *extension) restore(ctx context.Context, h *host, req *sandboxer.ProvisionRequest, in inputs, dir, digest string) (*stack, error) {
+func (e *extension) restore(ctx context.Context, h *host, req *sandboxer.ProvisionRequest, in inputs, dir, digest, token string) (*stack, error) {
 	owner := req.Labels[sandboxer.LabelOwner]
 	out, err := h.long(ctx, "verifying the snapshot", verifyScript, dir, digest, req.Name)
 	if err != nil {
@@ -55,7 +55,7 @@ func (e *extension) restore(ctx context.Context, h *host, req *sandboxer.Provisi
 		return nil, err
 	}
 	in.ComposeFile = file
-	p, err := e.load(ctx, h, req, in, file, text)
+	p, err := e.load(ctx, h, req, in, file, text, token)
 	if err != nil {
 		return nil, err
 	}

@@ -59,8 +59,9 @@ func (e *extension) labels(req *sandboxer.ProvisionRequest) map[string]string {
 	return out
 }
 
-// load judges a Compose file and completes what is sent.
-func (e *extension) load(ctx context.Context, h *host, req *sandboxer.ProvisionRequest, in inputs, file string, text []byte) (*project, error) {
+// load judges a Compose file and completes what is sent. The token is the claim's, which other stacks do not know: they could
+// use what this one builds, or keep it from being removed. Where nothing is made, it is left out.
+func (e *extension) load(ctx context.Context, h *host, req *sandboxer.ProvisionRequest, in inputs, file string, text []byte, token string) (*project, error) {
 	env := maps.Clone(in.Env)
 	if env == nil {
 		env = map[string]string{}
@@ -84,7 +85,7 @@ func (e *extension) load(ctx context.Context, h *host, req *sandboxer.ProvisionR
 	}
 	workspace := path.Join(root, req.Name, "workspace")
 	s, err := policy.Load(ctx, text, policy.Options{
-		Policy: e.cfg.policy, Name: req.Name, File: file, Workspace: workspace, Service: in.Service, Env: env, Profiles: in.Profiles,
+		Policy: e.cfg.policy, Name: req.Name, ImageTag: token, File: file, Workspace: workspace, Service: in.Service, Env: env, Profiles: in.Profiles,
 		Ports: req.Profile.Ports, Labels: e.labels(req),
 		Limits: policy.Limits{CPUMillis: req.Profile.Resources.CPUMillis, MemoryBytes: req.Profile.Resources.MemoryBytes},
 	})

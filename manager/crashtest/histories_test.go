@@ -20,8 +20,8 @@ import (
 
 // TestHistories runs random creates, gets, extensions, snapshots and teardowns of a few IDs from many goroutines, some of
 // them cancelled in the middle, and checks that each history could have happened one call after the other. It was seen to
-// fail when another request under a known ID is given its sandbox, when Teardown does not take the sandbox's lock, and when a
-// request that is being looked up takes the ID from the one that it belongs to.
+// fail when another request under a known ID is given its sandbox, when Teardown does not take the sandbox's lock, when a
+// request that is being looked up takes the ID from the one that it belongs to, and when a create that everybody left goes on.
 func TestHistories(t *testing.T) {
 	t.Parallel()
 	for round := range 12 {
@@ -36,7 +36,8 @@ func TestHistories(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			events := history(t, m, backend)
+			ids := 3 << (round % 4) // few are fought for, many are left by all
+			events := append(history(t, m, backend, ids), finally(t, m, ids)...)
 			if err := m.Close(); err != nil {
 				t.Errorf("close: %v", err)
 			}
@@ -63,13 +64,27 @@ func tell(ops []porcupine.Operation) string {
 
 // step is one call and what it returned.
 type step struct {
-	op   string // create, other (another request), get, extend, snapshot, teardown
+	op   string // create, other (another request), get, extend, snapshot, teardown, or what was seen after all: finally
 	id   sandboxer.ID
 	code sandboxer.Code  // "" for success
 	seen sandboxer.State // of get
 }
 
-func history(t *testing.T, m *manager.Manager, backend *fake.Backend) []porcupine.Operation {
+func boxID(i int) sandboxer.ID { return sandboxer.ID(fmt.Sprintf("box-%c", 'a'+i)) }
+
+// finally is what each ID has come to when every call has returned.
+func finally(t *testing.T, m *manager.Manager, ids int) (out []porcupine.Operation) {
+	t.Helper()
+	for i := range ids {
+		s := step{op: "finally", id: boxID(i)}
+		s.code, s.seen = attempt(t.Context(), m, s)
+		at := int64(time.Hour) + int64(2*i)
+		out = append(out, porcupine.Operation{Input: s, Call: at, Output: s, Return: at + 1})
+	}
+	return out
+}
+
+func history(t *testing.T, m *manager.Manager, backend *fake.Backend, ids int) []porcupine.Operation {
 	t.Helper()
 	const clients, calls = 8, 14
 	var mu sync.Mutex
@@ -83,7 +98,7 @@ func history(t *testing.T, m *manager.Manager, backend *fake.Backend) []porcupin
 			for range calls {
 				s := step{
 					op: []string{"create", "create", "create", "other", "get", "extend", "snapshot", "teardown"}[rand.IntN(8)],
-					id: sandboxer.ID(fmt.Sprintf("box-%c", 'a'+rand.IntN(3))),
+					id: boxID(rand.IntN(ids)),
 				}
 				ctx, cancel := t.Context(), context.CancelFunc(func() {})
 				if rand.IntN(4) == 0 {
@@ -114,7 +129,7 @@ func attempt(ctx context.Context, m *manager.Manager, s step) (sandboxer.Code, s
 	}
 	var seen sandboxer.State
 	switch s.op {
-	case "get":
+	case "get", "finally":
 		var status sandboxer.SandboxStatus
 		status, err = sb.Status(ctx)
 		seen = status.State
@@ -132,6 +147,9 @@ func attempt(ctx context.Context, m *manager.Manager, s step) (sandboxer.Code, s
 type known struct {
 	state sandboxer.State // "", ready, gone, failed
 	by    string
+	// nobody has it: the create that made it ready reported that it was interrupted. It may be removed in the same moment,
+	// but must not stay.
+	nobody bool
 }
 
 func byID(history []porcupine.Operation) map[sandboxer.ID][]porcupine.Operation {
@@ -158,8 +176,9 @@ func after(w known, s step) []any {
 	interrupted := s.code == sandboxer.Aborted || s.code == sandboxer.Canceled || s.code == sandboxer.DeadlineExceeded
 	if s.op == "create" || s.op == "other" {
 		switch {
-		case interrupted && w.state == "":
-			return []any{w, known{sandboxer.StateFailed, s.op}} // given up before or after its intent was stored
+		case interrupted && (w.state == "" || w.state == sandboxer.StateFailed && w.by == s.op):
+			// Given up before or after its intent was stored, or when it was ready and a removal came in between.
+			return []any{w, known{state: sandboxer.StateFailed, by: s.op}, known{state: sandboxer.StateReady, by: s.op, nobody: true}}
 		case interrupted:
 			return same
 		case s.code == sandboxer.AlreadyExists:
@@ -170,15 +189,17 @@ func after(w known, s step) []any {
 		case s.code != "":
 			return never
 		}
-		return keep(w.state == "" || (w.by == s.op && w.state != sandboxer.StateGone), []any{known{sandboxer.StateReady, s.op}}, never)
+		return keep(w.state == "" || (w.by == s.op && w.state != sandboxer.StateGone), []any{known{state: sandboxer.StateReady, by: s.op}}, never)
 	}
 	switch {
 	case interrupted && s.op == "teardown" && w.state == sandboxer.StateReady:
-		return []any{w, known{sandboxer.StateGone, w.by}}
+		return []any{w, known{state: sandboxer.StateGone, by: w.by}}
 	case interrupted:
 		return same
 	case s.code == sandboxer.NotFound:
 		return keep(w.state == "", same, never)
+	case s.op == "finally":
+		return keep(w.state == s.seen && !w.nobody, same, never)
 	case s.op == "get":
 		switch s.seen {
 		case sandboxer.StateReady, sandboxer.StateGone, sandboxer.StateFailed:
@@ -187,7 +208,7 @@ func after(w known, s step) []any {
 		return same // on its way
 	case s.op == "teardown" && s.code == "":
 		if w.state == sandboxer.StateReady {
-			return []any{known{sandboxer.StateGone, w.by}}
+			return []any{known{state: sandboxer.StateGone, by: w.by}}
 		}
 		return same
 	case s.code == "":

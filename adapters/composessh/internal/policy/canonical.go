@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -140,8 +141,13 @@ func (l *load) images(services map[string]*types.ServiceConfig) []string {
 	var built []string
 	renamed := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(services)) {
-		if s := services[name]; s.Build != nil {
-			image := l.o.Name + "-" + name
+		s := services[name]
+		switch {
+		case s.Build == nil:
+		case l.o.Policy == Trusted: // the file may call it what it likes
+			built = append(built, cmp.Or(s.Image, l.o.Name+"-"+name))
+		default:
+			image := l.built(name)
 			if _, ok := renamed[s.Image]; !ok && s.Image != "" {
 				renamed[s.Image] = image
 			}
@@ -153,7 +159,7 @@ func (l *load) images(services map[string]*types.ServiceConfig) []string {
 	}
 	for name, s := range services {
 		if s.Build != nil {
-			s.Image = l.o.Name + "-" + name
+			s.Image = l.built(name)
 			if s.PullPolicy != types.PullPolicyBuild {
 				s.PullPolicy = types.PullPolicyNever
 			}
@@ -162,6 +168,15 @@ func (l *load) images(services map[string]*types.ServiceConfig) []string {
 		}
 	}
 	return built
+}
+
+// built is the name of the image that a service builds.
+func (l *load) built(service string) string {
+	image := l.o.Name + "-" + service
+	if l.o.ImageTag != "" {
+		image += ":" + l.o.ImageTag
+	}
+	return image
 }
 
 // settle moves the counts and limits of the deploy section to the service, where every Compose reads them.

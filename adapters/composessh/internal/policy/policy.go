@@ -40,6 +40,7 @@ func Parse(name string) (Policy, error) {
 type Options struct {
 	Policy    Policy            // Defaults to Strict.
 	Name      string            // the project's name: the attempt's name
+	ImageTag  string            // the tag of what is built. One that nobody can guess keeps other stacks of the engine from using it
 	File      string            // what messages call the file; Defaults to "compose.yaml"
 	Workspace string            // the workspace on the host: an absolute, clean path with slashes
 	Service   string            // the main service; may be left out where the file has one only

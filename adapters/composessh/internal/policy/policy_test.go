@@ -207,7 +207,7 @@ func accept(t *testing.T, src string, o policy.Options) (*policy.Stack, project)
 func TestBuildAllowed(t *testing.T) {
 	t.Parallel()
 	o := options("web")
-	o.Policy = policy.BuildAllowed
+	o.Policy, o.ImageTag = policy.BuildAllowed, "hard-to-guess"
 	stack, p := accept(t, `services:
   web: {image: postgres, build: {context: ./app, dockerfile: ci/Dockerfile, args: {A: "1", HOME: }}}
   worker: {image: postgres}
@@ -215,10 +215,10 @@ func TestBuildAllowed(t *testing.T) {
 	if diff := cmp.Diff([]string{"app", "app/.dockerignore", "app/ci/Dockerfile", "app/ci/Dockerfile.dockerignore"}, stack.Paths); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"sbx-1-a1-web"}, stack.Images); diff != "" {
+	if diff := cmp.Diff([]string{"sbx-1-a1-web:hard-to-guess"}, stack.Images); diff != "" {
 		t.Error(diff)
 	}
-	if p.Services["web"].Image != "sbx-1-a1-web" || p.Services["worker"].Image != "sbx-1-a1-web" {
+	if p.Services["web"].Image != "sbx-1-a1-web:hard-to-guess" || p.Services["worker"].Image != "sbx-1-a1-web:hard-to-guess" {
 		t.Errorf("a built image must not take the name of another: %s", stack.JSON)
 	}
 	if p.Services["web"].PullPolicy != "never" || p.Services["worker"].PullPolicy != "never" {
