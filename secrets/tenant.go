@@ -9,8 +9,8 @@ import (
 )
 
 // TenantKeys looks up the keys that a tenant brought, the current one first; none, and no error, where it brought none. It
-// is called concurrently and at each use of a key. Give each key a version of your own that is no function of its value (the
-// number of its row, the time it was stored), or make it with [Versioned].
+// is called concurrently and at each use of a key. Give each key a version of your own that is no function of its value and no
+// other tenant's (the number of its row in a table of all tenants' keys), or make it with [Versioned].
 type TenantKeys func(ctx context.Context, tenant string, ref sandboxer.SecretRef) ([]sandboxer.Secret, error)
 
 // Tenants configures [PerTenant].

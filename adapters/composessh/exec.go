@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/internal/ttyinput"
 )
 
 //go:embed scripts/exec.sh
@@ -224,6 +225,35 @@ func (r *running) input(out *output, done <-chan struct{}) io.Reader {
 	if own == nil {
 		own = strings.NewReader("")
 	}
-	const endOfInput = "\x04"
-	return io.MultiReader(&gate{out.ready, done}, line, &gate{out.started, done}, own, strings.NewReader(endOfInput), &gate{done, done})
+	typed := &typed{r: own, last: '\n'}
+	return io.MultiReader(&gate{out.ready, done}, line, &gate{out.started, done}, typed, &gate{done, done})
+}
+
+// typed is what is typed into a terminal: r, and then the end of the input.
+type typed struct {
+	r    io.Reader // nil: it has ended
+	last byte
+	end  []byte
+}
+
+func (t *typed) Read(p []byte) (int, error) {
+	if t.r != nil {
+		n, err := t.r.Read(p)
+		if n > 0 {
+			t.last = p[n-1]
+		}
+		if !errors.Is(err, io.EOF) {
+			return n, err
+		}
+		t.r, t.end = nil, ttyinput.End(t.last)
+		if n > 0 {
+			return n, nil
+		}
+	}
+	if len(t.end) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, t.end)
+	t.end = t.end[n:]
+	return n, nil
 }

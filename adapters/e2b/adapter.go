@@ -2,6 +2,7 @@ package e2b
 
 import (
 	"context"
+	"crypto/sha256"
 	"log/slog"
 	"sync"
 	"time"
@@ -20,7 +21,8 @@ const Handler = "e2b"
 //   - sandbox_url: the way into sandboxes, where it is not E2B's own
 //   - port_url: the public address of a port. Defaults to https://{port}-{id}.{domain}
 //   - max_lifetime: the longest that the plan allows ("1h", "24h"); learned from E2B's refusal where it is not given
-//   - settle: how long a create whose reply was lost may still be working at E2B. Defaults to 2m
+//   - settle: how long after it began a create whose reply was lost, or a snapshot, may still be made at E2B; one is sent within
+//     half of it, and at most 30 s. Defaults to 2m
 //
 // Its inputs: template (defaults to base), workdir (defaults to the home directory), user (defaults to the template's), env,
 // allow_internet, allow_out and deny_out (addresses), public_ports (defaults to true, as at E2B).
@@ -39,7 +41,7 @@ func Adapter() sandboxer.Adapter {
 			return &extension{
 				id: s.ExtensionID, cfg: cfg, log: log, api: newClient(cfg, log), envd: newEnvdHTTP(),
 				names: map[string]*creation{}, sessions: map[string]*session{}, meters: map[string]*meter{},
-				lifetimes: map[string]time.Duration{}, sameTeam: map[[2]string]bool{}, turns: map[string]*turn{},
+				lifetimes: map[[sha256.Size]byte]learned{}, sameTeam: map[[2]string]bool{}, turns: map[string]*turn{},
 				limits: limits{call: callTimeout, silence: silence, send: sendWindow},
 			}, nil
 		},
@@ -56,13 +58,13 @@ type extension struct {
 	envd *envdHTTP
 
 	mu        sync.Mutex
-	names     map[string]*creation     // by owner and name: what this process creates or created
-	sessions  map[string]*session      // by E2B's ID: how to talk to what runs
-	meters    map[string]*meter        // by E2B's ID
-	ended     []string                 // whose meters are kept though they ended, oldest first
-	lifetimes map[string]time.Duration // by version of a key: the longest that its plan allows
-	sameTeam  map[[2]string]bool       // pairs of versions of keys that were seen to see the same sandbox
-	turns     map[string]*turn         // by E2B's ID: whose turn it is to move its deadline
+	names     map[string]*creation          // by owner and name: what this process creates or created
+	sessions  map[string]*session           // by E2B's ID: how to talk to what runs
+	meters    map[string]*meter             // by E2B's ID
+	ended     []string                      // whose meters are kept though they ended, oldest first
+	lifetimes map[[sha256.Size]byte]learned // by fingerprint of a key: the longest that its plan allows
+	sameTeam  map[[2]string]bool            // pairs of versions of keys that were seen to see the same sandbox
+	turns     map[string]*turn              // by E2B's ID: whose turn it is to move its deadline
 
 	limits limits
 }

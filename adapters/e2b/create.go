@@ -2,6 +2,7 @@ package e2b
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -50,6 +51,7 @@ func (e *extension) once(ctx context.Context, req *sandboxer.ProvisionRequest, c
 			}
 			h, err := e.Find(ctx, req, c.since)
 			if errors.Is(err, sandboxer.NotFound) {
+				e.drop(req, c)
 				continue
 			}
 			return h, err
@@ -127,7 +129,7 @@ type created struct {
 // at E2B, and a look-up before would make every create slower.
 func (e *extension) create(ctx context.Context, req *sandboxer.ProvisionRequest, begun time.Time, in inputs, template string) (sandboxer.Handle, error) {
 	shared := *req
-	shared.Secret = oneByOne(req.Secret)
+	shared.Secret = fetchedOnce(req.Secret)
 	look := e.lookUp(ctx, &shared)
 	h, err := e.buy(ctx, &shared, begun, in, template)
 	return e.compare(ctx, &shared, look(), h, err)
@@ -137,14 +139,20 @@ func (e *extension) create(ctx context.Context, req *sandboxer.ProvisionRequest,
 // and Find counts from the beginning until E2B cannot be working on it any more.
 const sendWindow = 30 * time.Second
 
-func (e *extension) buy(ctx context.Context, req *sandboxer.ProvisionRequest, begun time.Time, in inputs, template string) (sandboxer.Handle, error) {
-	none := sandboxer.Handle{}
-	inTime := func() error {
-		if late := time.Since(begun); late > e.limits.send {
-			return sandboxer.Refused(sandboxer.Unavailable, fmt.Errorf("%v passed before the create of %s could be sent (fetching the key, rate limits), which is too long; try again", late.Round(time.Millisecond), req.Name))
+// inTime refuses to send what would come too late to be over when it is declared absent.
+func (e *extension) inTime(begun time.Time, what string) func() error {
+	window := min(e.limits.send, max(e.cfg.Settle/2, 5*time.Second))
+	return func() error {
+		if late := time.Since(begun); late > window {
+			return sandboxer.Refused(sandboxer.Unavailable, fmt.Errorf("%v passed before %s could be sent (fetching the key, rate limits), which is too long; try again", late.Round(time.Millisecond), what))
 		}
 		return nil
 	}
+}
+
+func (e *extension) buy(ctx context.Context, req *sandboxer.ProvisionRequest, begun time.Time, in inputs, template string) (sandboxer.Handle, error) {
+	none := sandboxer.Handle{}
+	inTime := e.inTime(begun, "the create of "+req.Name)
 	body := createBody{TemplateID: template, EnvVars: in.Env, AllowInternet: in.AllowInternet}
 	if in.AllowOut != nil || in.DenyOut != nil || in.PublicPorts != nil {
 		body.Network = &createNetwork{AllowOut: in.AllowOut, DenyOut: in.DenyOut, AllowPublicTraffic: in.PublicPorts}
@@ -153,7 +161,7 @@ func (e *extension) buy(ctx context.Context, req *sandboxer.ProvisionRequest, be
 	if err != nil {
 		return none, err
 	}
-	most := e.longest(key.Version())
+	most := e.longest(key)
 	p := purchase{Created: time.Now().UTC().Round(0)}
 	p.CPU, p.Memory = planned(req.Profile)
 	for try := 0; ; try++ {
@@ -166,7 +174,7 @@ func (e *extension) buy(ctx context.Context, req *sandboxer.ProvisionRequest, be
 			return body
 		})
 		if limit := lifetimeLimit(err); limit > 0 && try == 0 {
-			e.learn(key.Version(), limit)
+			e.learn(key, limit)
 			most = limit
 			continue
 		}
@@ -265,23 +273,34 @@ func lifetime(at time.Time, most time.Duration) (int64, error) {
 	return int64((d + time.Second - 1) / time.Second), nil
 }
 
+// learned is the longest lifetime that E2B said a plan allows. Plans change, so that it is not believed for ever.
+type learned struct {
+	limit time.Duration
+	until time.Time
+}
+
+const learnedFor = time.Hour
+
+// fingerprint tells keys apart: what a source calls their versions may be the same for two tenants.
+func fingerprint(key sandboxer.Secret) [sha256.Size]byte { return sha256.Sum256(key.Reveal()) }
+
 // longest is the longest lifetime that the plan of a key is known to allow; 0: not known.
-func (e *extension) longest(key string) time.Duration {
+func (e *extension) longest(key sandboxer.Secret) time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if d := e.lifetimes[key]; d > 0 && (e.cfg.MaxLifetime == 0 || d < e.cfg.MaxLifetime) {
-		return d
+	if l := e.lifetimes[fingerprint(key)]; time.Now().Before(l.until) && (e.cfg.MaxLifetime == 0 || l.limit < e.cfg.MaxLifetime) {
+		return l.limit
 	}
 	return e.cfg.MaxLifetime
 }
 
-func (e *extension) learn(key string, limit time.Duration) {
+func (e *extension) learn(key sandboxer.Secret, limit time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.lifetimes) > 10000 {
 		clear(e.lifetimes)
 	}
-	e.lifetimes[key] = limit
+	e.lifetimes[fingerprint(key)] = learned{limit, time.Now().Add(learnedFor)}
 }
 
 var tooLong = regexp.MustCompile(`(?i)timeout cannot be greater than (\d{1,4}) (hour|minute|second)`)

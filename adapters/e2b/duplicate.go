@@ -41,20 +41,30 @@ func (e *extension) lookUp(ctx context.Context, req *sandboxer.ProvisionRequest)
 	}
 }
 
-// oneByOne lets a SecretFunc be called by two goroutines: nobody promised that it can be.
-func oneByOne(f sandboxer.SecretFunc) sandboxer.SecretFunc {
+// fetchedOnce is f for one create, whose requests share a key: it is fetched once, unless it is refused. It may be called by
+// two goroutines, which nobody promised of f.
+func fetchedOnce(f sandboxer.SecretFunc) sandboxer.SecretFunc {
 	if f == nil {
 		return nil
 	}
 	turn := make(chan struct{}, 1)
+	have := map[sandboxer.SecretRef]sandboxer.Secret{}
 	return func(ctx context.Context, ref sandboxer.SecretRef) (sandboxer.Secret, error) {
 		select {
 		case turn <- struct{}{}:
 			defer func() { <-turn }()
-			return f(ctx, ref)
 		case <-ctx.Done():
 			return sandboxer.Secret{}, ended(ctx)
 		}
+		refused, again := sandboxer.RefusedKey(ctx)
+		if key, ok := have[ref]; ok && (!again || key.Version() != refused) {
+			return key, nil
+		}
+		key, err := f(ctx, ref)
+		if err == nil {
+			have[ref] = key
+		}
+		return key, err
 	}
 }
 

@@ -10,14 +10,18 @@ import (
 )
 
 // decoder restores arguments, environment and directory that are no valid UTF-8, which JSON cannot carry: they come as
-// printf escapes. $1 is the nonce, $2 the directory, $3 the number of variables, then names and values, then the command.
-const decoder = `n=$1; d=$(printf '%b_' "$2"); cd -- "${d%_}" || exit 1
-c=$3; shift 3
-while [ $c -gt 0 ]; do v=$(printf '%b_' "$2"); export "$1=${v%_}"; shift 2; c=$((c-1)); done
-c=$#
-while [ $c -gt 0 ]; do v=$(printf '%b_' "$1"); shift; set -- "$@" "${v%_}"; c=$((c-1)); done
-set -- "$n" "$@"
+// printf escapes. $1 is the nonce, $2 the directory, $3 the number of variables, then names and values, then the command. Its
+// own variables have names that are nobody's.
+const decoder = `__sbx_n=$1; __sbx_v=$(printf '%b_' "$2"); cd -- "${__sbx_v%_}" || exit 66
+__sbx_c=$3; shift 3
+while [ $__sbx_c -gt 0 ]; do __sbx_v=$(printf '%b_' "$2"); export "$1=${__sbx_v%_}"; shift 2; __sbx_c=$((__sbx_c-1)); done
+__sbx_c=$#
+while [ $__sbx_c -gt 0 ]; do __sbx_v=$(printf '%b_' "$1"); shift; set -- "$@" "${__sbx_v%_}"; __sbx_c=$((__sbx_c-1)); done
+set -- "$__sbx_n" "$@"
 `
+
+// noDirectory is the decoder's exit code where there is no such directory; the wrapper behind it never ends with that.
+const noDirectory = 66
 
 // encodable reports whether JSON carries all of it as it is.
 func encodable(dir string, command []string, env map[string]string) bool {

@@ -133,7 +133,8 @@ func (r *rpcError) classify(began bool) error {
 
 var errStaleToken = errors.New("it does not accept its access token any more")
 
-// talk calls f with the session of t's sandbox, and once more with a new one where its access token was refused.
+// talk calls f with the session of t's sandbox, and once more with a new one where its access token was refused and f has
+// done nothing, which is what a refusal says.
 func (e *extension) talk(ctx context.Context, t sandboxer.Target, f func(*session) error) error {
 	if err := ended(ctx); err != nil {
 		return err
@@ -147,7 +148,7 @@ func (e *extension) talk(ctx context.Context, t sandboxer.Target, f func(*sessio
 		if err != nil {
 			return err
 		}
-		if err = f(ses); try > 0 || !errors.Is(err, errStaleToken) {
+		if err = f(ses); try > 0 || !errors.Is(err, errStaleToken) || !sandboxer.IsRefused(err) {
 			return err
 		}
 	}
@@ -201,6 +202,9 @@ func (e *extension) post(ctx, sub context.Context, t sandboxer.Target, ses *sess
 func (e *extension) envdFailure(ctx context.Context, t sandboxer.Target, ses *session, res *http.Response, body []byte) error {
 	var r rpcError
 	_ = json.Unmarshal(body, &r) // what is no message has no words
+	if ses.token != "" {
+		r.Message = strings.ReplaceAll(r.Message, ses.token, "[redacted]")
+	}
 	status := res.StatusCode
 	switch {
 	case status == http.StatusUnauthorized:

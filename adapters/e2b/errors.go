@@ -1,7 +1,6 @@
 package e2b
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ type statusError struct {
 	status     int
 	code       string // error_code, where E2B gives one
 	message    string // E2B's own words, without any key
+	key        string // version of the key that was used
 	retryAfter time.Duration
 }
 
@@ -41,21 +41,36 @@ func statusOf(err error) int {
 	return 0
 }
 
+// keyOf returns the version of the key under which E2B gave the answer that is in err.
+func keyOf(err error) string {
+	var s *statusError
+	if errors.As(err, &s) {
+		return s.key
+	}
+	return ""
+}
+
 const maxMessage = 300
 
 // newStatusError reads an answer. Servers quote what they were sent, so the key is taken out of it first.
 func newStatusError(r *reply, key sandboxer.Secret) *statusError {
-	out := &statusError{status: r.status, retryAfter: retryAfter(r.header)}
+	out := &statusError{status: r.status, key: r.key, retryAfter: retryAfter(r.header)}
 	var body struct {
 		Message   string `json:"message"`
 		ErrorCode string `json:"error_code"`
 	}
-	text := bytes.ReplaceAll(r.body, key.Reveal(), []byte("[redacted]"))
-	if json.Unmarshal(text, &body) == nil {
-		out.message, out.code = body.Message, plain(body.ErrorCode)
+	if json.Unmarshal(r.body, &body) == nil {
+		out.message, out.code = plain(without(key, body.Message)), plain(without(key, body.ErrorCode))
 	}
-	out.message = plain(out.message)
 	return out
+}
+
+// without takes a key out of a text, which is decoded by now: a server may have written it with escapes.
+func without(key sandboxer.Secret, text string) string {
+	if len(key.Reveal()) == 0 {
+		return text
+	}
+	return strings.ReplaceAll(text, string(key.Reveal()), "[redacted]")
 }
 
 // plain makes a backend's text fit for a message: one line, not long, and without what looks like a key.

@@ -4,6 +4,7 @@ package e2b_test
 
 import (
 	"encoding/binary"
+	"strings"
 	"testing"
 
 	"github.com/sand-boxer/sandboxer"
@@ -73,5 +74,19 @@ func TestErrorsFromInside(t *testing.T) {
 		if _, out, _, err := r.sh(t.Context(), target, "echo on"); err != nil || out != "on\n" {
 			t.Fatalf("after %s: %q, %v", name, out, err)
 		}
+	}
+}
+
+// TestKeyThatIsEscaped: a key is taken out of a message however it was written there. It was seen to fail when it is looked for before the message is
+// decoded.
+func TestKeyThatIsEscaped(t *testing.T) {
+	t.Parallel()
+	s := start(t, e2btest.Options{})
+	r := newRig(t, s, nil)
+	key := "hunter2&<correct-horse>"
+	r.key.set(key)
+	_, err := r.Provision(t.Context(), r.request())
+	if strings.Contains(err.Error(), key) {
+		t.Error("the key is in the error: " + err.Error())
 	}
 }

@@ -108,12 +108,16 @@ type run struct {
 	out, err *shellwrap.Sentinel
 	input    chan error // how reading and sending stdin failed
 	died     bool       // the shell around the command was killed
+	nowhere  bool       // there is no such directory, so that the shell did not run the command
 }
 
 func (r *run) run(ctx context.Context) (sandboxer.ExecResult, error) {
 	begun := time.Now()
 	res, err := r.stream(ctx)
 	res.Duration = time.Since(begun)
+	if r.pid.Load() != 0 && err != nil && !r.nowhere {
+		err = sandboxer.Mark(sandboxer.CodeOf(err), err) // it began, whatever was refused since
+	}
 	if sandboxer.IsRefused(err) || (err == nil && !r.died) {
 		return res, err
 	}
@@ -284,6 +288,10 @@ func (r *run) ended(end *processEnd) (sandboxer.ExecResult, error) {
 		_ = put(r.req.Stderr, r.err.Rest())
 		r.died = true
 		return sandboxer.ExecResult{ExitCode: -1, Signal: name}, nil
+	}
+	if end.Exited && end.ExitCode == noDirectory && !encodable(r.dir, r.req.Command, r.req.Env) {
+		r.nowhere = true
+		return sandboxer.ExecResult{}, sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("there is no directory %q in the sandbox", r.dir))
 	}
 	return sandboxer.ExecResult{}, sandboxer.Mark(sandboxer.Unknown, fmt.Errorf("the command ended, but the end of its output was lost (%s)", plain(end.Status)))
 }

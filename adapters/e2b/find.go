@@ -29,7 +29,7 @@ func (e *extension) Find(ctx context.Context, req *sandboxer.ProvisionRequest, s
 
 func (e *extension) find(ctx context.Context, req *sandboxer.ProvisionRequest, since time.Time) (sandboxer.Handle, error) {
 	var found []described
-	key := ""
+	key, begun := "", e.unsure(req)
 	for page, err := range e.pages(ctx, req.Secret, e.byName(req.Name, req.Labels)) {
 		if err != nil {
 			return sandboxer.Handle{}, sandboxer.Mark(sandboxer.CodeOf(err), fmt.Errorf("looking for %s: %w", req.Name, err))
@@ -47,8 +47,28 @@ func (e *extension) find(ctx context.Context, req *sandboxer.ProvisionRequest, s
 		return sandboxer.Handle{}, &sandboxer.Error{Code: sandboxer.Unknown, RetryAfter: min(left, 5*time.Second),
 			Err: fmt.Errorf("%s is not listed at E2B, which may be working on its creation for another %v", req.Name, left.Round(time.Second))}
 	}
-	e.drop(req, nil)
+	if begun != nil {
+		e.drop(req, begun)
+	}
 	return sandboxer.Handle{}, sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("there is no %s at E2B", req.Name))
+}
+
+// unsure returns the creation of req's name whose outcome is not known; nil where there is none.
+func (e *extension) unsure(req *sandboxer.ProvisionRequest) *creation {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.names[creationKey(req.Name, req.Labels)]
+	if c == nil {
+		return nil
+	}
+	select {
+	case <-c.done:
+		if !c.since.IsZero() {
+			return c
+		}
+	default:
+	}
+	return nil
 }
 
 // adopted remembers what was found, so that Provision does not create it again.

@@ -117,6 +117,7 @@ type described struct {
 	Domain          string            `json:"domain"`
 
 	left time.Duration // until EndAt when E2B answered, up to a second too much
+	sent time.Time     // when it was asked
 }
 
 // inOurTime moves the times of d, which are of E2B's clock, to this machine's where the two differ.
@@ -125,7 +126,7 @@ func (d *described) inOurTime(rep *reply) {
 	if now.IsZero() {
 		now = rep.sent
 	}
-	d.left = d.EndAt.Sub(now)
+	d.left, d.sent = d.EndAt.Sub(now), rep.sent
 	ahead := rep.ahead()
 	d.StartedAt, d.EndAt = d.StartedAt.Add(-ahead), d.EndAt.Add(-ahead)
 }

@@ -142,14 +142,14 @@ func TestAPauseIsFree(t *testing.T) {
 		wait(time.Hour)
 		want("paused", 10, false)
 		e.pauseMeter(s)
-		e.resumeMeter(s, true)
-		e.resumeMeter(s, false)
+		e.resumeMeter(s)
+		e.resumeMeter(s)
 		wait(5 * time.Second)
 		want("resumed", 15, false)
-		e.endMeter("i1")
+		e.endMeter("i1", true)
 		wait(time.Hour)
 		want("ended", 15, true)
-		e.resumeMeter(s, true)
+		e.resumeMeter(s)
 		e.startMeter(s)
 		wait(time.Second)
 		want("ended for good", 15, true)
@@ -162,7 +162,7 @@ func TestEndedMetersAreForgottenAtLast(t *testing.T) {
 	for i := range maxEndedMeters + 100 {
 		id := "i" + strings.Repeat("x", i%7) + time.Duration(i).String()
 		e.startMeter(state{Sandbox: id})
-		e.endMeter(id)
+		e.endMeter(id, true)
 	}
 	if n := len(e.meters); n != maxEndedMeters {
 		t.Errorf("%d meters are kept", n)

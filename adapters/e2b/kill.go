@@ -14,20 +14,47 @@ import (
 	"github.com/sand-boxer/sandboxer"
 )
 
-// killer ends every process whose environment carries the mark $1, also those that left the session or the group. envd's
-// own signal reaches one process only. Where /proc is missing it ends the tree below the process $2. It looks $3 times
-// more after it found nothing, for a command whose start is still under way.
-const killer = `more=$3; i=0
-while [ $i -lt 60 ]; do
-  i=$((i+1)); l=
-  if [ -r /proc/self/environ ]; then
-    for f in $(grep -lsF "` + markerEnv + `=$1" /proc/[0-9]*/environ); do p=${f#/proc/}; l="$l ${p%%/*}"; done
-  elif [ "$2" -gt 0 ]; then
-    l=$(ps -A -o pid= -o ppid= | awk -v r="$2" '{p[$1]=$2} END {for (x in p) {y=x; while (y!="" && y!=r && y>1) y=p[y]; if (y==r) print x}}')
+// killer ends every process whose environment carries the mark $1, also those that left the session or the group, and all
+// that are below one, for a command may clear the environment of what it starts (env -i, sudo). It holds them before it ends
+// them, so that none escapes by forking. envd's own signal reaches one process only. Where /proc is missing it ends the tree
+// below the process $2, and without awk those with the mark alone. It looks $3 times more after it found nothing, for a command
+// whose start is still under way.
+const killer = `members() {
+  if [ ! -r /proc/self/environ ]; then
+    [ "$2" -gt 0 ] && ps -A -o pid= -o ppid= | awk -v r="$2" '{p[$1]=$2} END {for (x in p) {y=x; while (y!="" && y!=r && y>1) y=p[y]; if (y==r) print x}}'
+    return
   fi
-  if [ -n "$l" ]; then kill -KILL $l 2>/dev/null; [ $i -lt 3 ] || sleep 0.05; continue; fi
-  [ $more -gt 0 ] || exit 0
-  more=$((more-1)); sleep 0.1
+  m=$(for f in $(grep -lsF "` + markerEnv + `=$1" /proc/[0-9]*/environ); do p=${f#/proc/}; echo "${p%%/*}"; done)
+  [ -n "$m" ] || return
+  cat /proc/[0-9]*/stat | awk -v m="$(echo $m)" '
+    {
+      p = name == "" ? $1 : name
+      if (!sub(/^.*\) /, "")) { name = p; next } # a name with a line break
+      name = ""; state[p] = $1; parent[p] = $2; session[p] = $4
+    }
+    END {
+      n = split(m, a, " ")
+      for (i = 1; i <= n; i++) hit[a[i]] = 1
+      do {
+        more = 0
+        for (q in parent) if (!(q in hit) && (parent[q] in hit || session[q] in hit)) { hit[q] = 1; more = 1 }
+      } while (more)
+      for (q in hit) if (q in parent && state[q] != "Z" && state[q] != "X") print q
+    }' || echo $m
+} 2>/dev/null
+more=$3; i=0; before=0
+while [ $i -lt 60 ]; do
+  i=$((i+1)); l=$(members "$1" "$2"); n=$(echo $l | wc -w)
+  if [ "$n" -eq 0 ]; then
+    [ $more -gt 0 ] || exit 0
+    more=$((more-1)); sleep 0.1
+  elif [ "$n" -eq "$before" ] || [ $i -gt 20 ]; then
+    kill -KILL $l 2>/dev/null
+    before=0; [ $i -lt 5 ] || sleep 0.05
+  else
+    kill -STOP $l 2>/dev/null
+    before=$n
+  fi
 done
 exit 1`
 
@@ -45,10 +72,13 @@ func (r *run) kill(ctx context.Context) (away, err error) {
 		more = 5 // it may be starting
 	}
 	args := []string{"-c", killer, "sandboxer", r.nonce, strconv.Itoa(int(r.pid.Load())), strconv.Itoa(more)}
-	err = r.e.script(ctx, r.t, r.ses, "root", args)
-	if sandboxer.CodeOf(err) == sandboxer.InvalidArgument || sandboxer.CodeOf(err) == sandboxer.Unauthenticated {
-		err = r.e.script(ctx, r.t, r.ses, "", args) // a template without root
-	}
+	err = r.e.talk(ctx, r.t, func(ses *session) error {
+		err := r.e.script(ctx, r.t, ses, "root", args)
+		if code := sandboxer.CodeOf(err); code == sandboxer.InvalidArgument || code == sandboxer.Unauthenticated {
+			err = r.e.script(ctx, r.t, ses, "", args) // a template without root
+		}
+		return err
+	})
 	switch {
 	case err == nil:
 		return nil, nil

@@ -28,8 +28,10 @@ func (e *extension) WaitReady(ctx context.Context, t sandboxer.Target) (sandboxe
 		if err == nil {
 			return reach, nil
 		}
-		// Only what does not answer yet is waited for; whether it ended was looked up.
-		if sandboxer.CodeOf(err) != sandboxer.Unavailable || !sleep(ctx, pause) {
+		// Only what does not answer yet, or asks to wait, is waited for; whether it ended was looked up.
+		code := sandboxer.CodeOf(err)
+		busy := code == sandboxer.ResourceExhausted && sandboxer.IsRefused(err)
+		if code != sandboxer.Unavailable && !busy || !sleep(ctx, max(pause, sandboxer.RetryAfterOf(err))) {
 			return none, err
 		}
 	}
@@ -87,15 +89,11 @@ func (e *extension) Teardown(ctx context.Context, t sandboxer.Target) (sandboxer
 
 // kill ends one sandbox and reports whether it was there.
 func (e *extension) kill(ctx context.Context, secret sandboxer.SecretFunc, s state) (removed bool, err error) {
-	key, err := e.api.key(ctx, secret)
-	if err != nil {
-		return false, err
-	}
 	rep, err := e.api.do(ctx, secret, request{method: http.MethodDelete, path: "/sandboxes/" + s.Sandbox, repeatable: true})
 	if rep != nil {
 		e.saw(s, rep.key)
 	} else if statusOf(err) == http.StatusNotFound {
-		if !e.gone(s, key.Version()) {
+		if !e.gone(s, keyOf(err)) {
 			return false, notVisible(s, err)
 		}
 		err = nil
@@ -104,20 +102,16 @@ func (e *extension) kill(ctx context.Context, secret sandboxer.SecretFunc, s sta
 		return false, fmt.Errorf("ending %s: %w", s.Sandbox, err)
 	}
 	e.forget(s.Sandbox)
-	e.endMeter(s.Sandbox)
+	e.endMeter(s.Sandbox, rep != nil)
 	return rep != nil, nil
 }
 
-// describe looks a sandbox up. NotFound only where the key in use would see it.
+// describe looks a sandbox up, and has its meter go by what is seen. NotFound only where the key in use would see it.
 func (e *extension) describe(ctx context.Context, secret sandboxer.SecretFunc, s state) (*described, error) {
-	key, err := e.api.key(ctx, secret)
-	if err != nil {
-		return nil, err
-	}
 	rep, err := e.api.do(ctx, secret, request{method: http.MethodGet, path: "/sandboxes/" + s.Sandbox, repeatable: true})
 	if err != nil {
 		if statusOf(err) == http.StatusNotFound {
-			if !e.gone(s, key.Version()) {
+			if !e.gone(s, keyOf(err)) {
 				return nil, notVisible(s, err)
 			}
 			return nil, sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("%s has ended: %w", s.Sandbox, err))
@@ -130,6 +124,8 @@ func (e *extension) describe(ctx context.Context, secret sandboxer.SecretFunc, s
 		return nil, err
 	}
 	d.inOurTime(rep)
+	d.SandboxID = s.Sandbox
+	e.reconcile(&d)
 	return &d, nil
 }
 

@@ -50,7 +50,7 @@ func (e *extension) Extend(ctx context.Context, t sandboxer.Target, until time.T
 	}
 	// E2B answers 204 and grants less than was asked for: only what it shows counts.
 	if d, err = e.describe(ctx, t.Secret, s); err != nil {
-		return time.Time{}, err
+		return time.Time{}, sandboxer.Mark(sandboxer.CodeOf(err), fmt.Errorf("%s was extended, and by how much cannot be read: %w", s.Sandbox, err))
 	}
 	e.setDeadline(s.Sandbox, d.EndAt.UTC())
 	return d.EndAt.UTC(), nil
@@ -113,6 +113,9 @@ func (e *extension) Pause(ctx context.Context, t sandboxer.Target) error {
 		e.saw(s, rep.key)
 	case statusOf(err) == http.StatusConflict || statusOf(err) == http.StatusNotFound:
 		d, seen := e.describe(ctx, t.Secret, s)
+		if seen != nil && !sandboxer.IsRefused(err) { // an earlier try may have paused it
+			seen = sandboxer.Mark(sandboxer.CodeOf(seen), seen)
+		}
 		if seen != nil {
 			return seen
 		}
@@ -144,24 +147,34 @@ func (e *extension) Resume(ctx context.Context, t sandboxer.Target) (sandboxer.R
 	}
 	until := t.ExpiresAt
 	if !until.IsZero() && time.Until(until) <= 0 {
-		return none, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("the end of %s, %s, has passed; extend it first", s.Sandbox, until.Format(time.RFC3339)))
+		return none, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("the end of %s, %s, has passed, and while it is paused it cannot be extended; tear it down", s.Sandbox, until.Format(time.RFC3339)))
 	}
-	seconds, err := lifetime(until, e.longest(key.Version()))
+	seconds, err := lifetime(until, e.longest(key))
 	if err != nil {
 		return none, err
 	}
-	got, rep, err := e.connect(ctx, t.Secret, s, seconds)
+	got, _, err := e.connect(ctx, t.Secret, s, seconds)
 	if limit := lifetimeLimit(err); limit > 0 {
-		e.learn(key.Version(), limit)
-		got, rep, err = e.connect(ctx, t.Secret, s, int64(limit/time.Second))
+		e.learn(key, limit)
+		got, _, err = e.connect(ctx, t.Secret, s, int64(limit/time.Second))
 	}
 	if err != nil {
-		if statusOf(err) == http.StatusNotFound && !e.gone(s, key.Version()) {
+		if statusOf(err) == http.StatusNotFound && !e.gone(s, keyOf(err)) {
 			return none, notVisible(s, err)
 		}
 		return none, fmt.Errorf("resuming %s: %w", s.Sandbox, err)
 	}
-	e.resumeMeter(s, rep.status == http.StatusCreated)
+	e.resumeMeter(s)
+	reach, err := e.resumed(ctx, t, s, in, got)
+	if err != nil { // it runs, whatever was refused since
+		return none, sandboxer.Mark(sandboxer.CodeOf(err), err)
+	}
+	return reach, nil
+}
+
+// resumed waits for a sandbox that was resumed with the answer got.
+func (e *extension) resumed(ctx context.Context, t sandboxer.Target, s state, in inputs, got created) (sandboxer.Reachability, error) {
+	none := sandboxer.Reachability{}
 	ses := &session{id: s.Sandbox, token: got.EnvdAccessToken, version: got.EnvdVersion, domain: got.Domain, user: in.User, workdir: in.Workdir}
 	d, err := e.describe(ctx, t.Secret, s)
 	if err != nil {

@@ -182,3 +182,34 @@ func TestWaits(t *testing.T) {
 }
 
 func second(_ time.Duration, again bool) bool { return again }
+
+// TestSnapshotIsNotSentLate: a snapshot is not asked for any more when it could be declared absent before it is there. It was seen
+// to fail when its name is looked up for however long.
+func TestSnapshotIsNotSentLate(t *testing.T) {
+	t.Parallel()
+	s, e, target := impatient(t, limits{call: 10 * time.Second, silence: time.Minute, send: time.Second})
+	req := sandboxer.SnapshotRequest{ID: "snap-" + strings.TrimPrefix(string(sandboxer.NewID()), "sbx-"), Labels: target.Labels}
+	s.Fail(e2btest.Fault{Match: "GET /snapshots", Times: 1, Delay: 1500 * time.Millisecond})
+	if _, err := e.Snapshot(t.Context(), target, req); sandboxer.CodeOf(err) != sandboxer.Unavailable || !sandboxer.IsRefused(err) || len(s.Snapshots()) > 0 {
+		t.Errorf("one that would be late: %v, stored %q", err, s.Snapshots())
+	}
+	if _, err := e.Snapshot(t.Context(), target, req); err != nil {
+		t.Errorf("one in time: %v", err)
+	}
+}
+
+// TestSlowSecretSource: a create fetches its key once, so that a slow source does not use up the time in which it may be sent. It
+// was seen to fail when each request of a create fetches it.
+func TestSlowSecretSource(t *testing.T) {
+	t.Parallel()
+	_, e, _ := impatient(t, limits{call: 10 * time.Second, silence: time.Minute, send: time.Minute})
+	req := asked()
+	fetch, n := req.Secret, 0
+	req.Secret = func(ctx context.Context, ref sandboxer.SecretRef) (sandboxer.Secret, error) {
+		n++
+		return fetch(ctx, ref)
+	}
+	if _, err := e.Provision(t.Context(), req); err != nil || n != 1 {
+		t.Errorf("the key was fetched %d times: %v", n, err)
+	}
+}

@@ -23,25 +23,57 @@ const (
 
 // meter is the time that a sandbox ran, as this process saw it.
 type meter struct {
-	from   time.Time
-	ran    time.Duration
-	since  time.Time // running since then; zero: it does not run
-	last   time.Time // when it stopped
-	cpu    int64     // thousandths
-	memory int64     // bytes
-	known  bool      // cpu and memory were read from E2B
-	final  bool
+	from    time.Time
+	ran     time.Duration
+	since   time.Time // running since then; zero: it does not run
+	last    time.Time // when it stopped
+	end     time.Time // E2B ends it then, as far as is known; zero: not known
+	changed time.Time // when it was last paused or resumed; what E2B was asked before says nothing
+	cpu     int64     // thousandths
+	memory  int64     // bytes
+	known   bool      // cpu and memory were read from E2B
+	guessed bool      // when it was paused or resumed is not known
+	final   bool
+}
+
+// until is how far the time before now counts: not beyond E2B's own deadline.
+func (m *meter) until(now time.Time) time.Time {
+	if !m.end.IsZero() && now.After(m.end) {
+		return m.end
+	}
+	return now
 }
 
 func (m *meter) total(now time.Time) time.Duration {
 	if m.since.IsZero() {
 		return m.ran
 	}
-	return m.ran + max(now.Sub(m.since), 0)
+	return m.ran + max(m.until(now).Sub(m.since), 0)
 }
 
 func (m *meter) stop(at time.Time) {
-	m.ran, m.since, m.last = m.total(at), time.Time{}, at
+	m.ran, m.since, m.last, m.changed = m.total(at), time.Time{}, m.until(at), at
+}
+
+// take goes by what E2B shows.
+func (m *meter) take(d *described) {
+	if m.final || !d.sent.After(m.changed) {
+		return
+	}
+	switch {
+	case d.paused() && !m.since.IsZero():
+		m.stop(d.sent)
+		m.guessed = true
+	case !d.paused() && m.since.IsZero():
+		m.since, m.changed, m.guessed = d.sent, d.sent, true
+	}
+	if !d.paused() {
+		m.end = d.EndAt
+	}
+	m.known = true
+	if d.CPUCount > 0 && d.MemoryMB > 0 {
+		m.cpu, m.memory = d.CPUCount*1000, d.MemoryMB<<20
+	}
 }
 
 // EstimateCost prices a sandbox of p that lives for d, at the published prices. Without resources in the profile it is one
@@ -63,7 +95,7 @@ func (e *extension) startMeter(s state) {
 }
 
 func newMeter(s state) *meter {
-	return &meter{from: s.Created, since: s.Created, cpu: s.CPU, memory: s.Memory}
+	return &meter{from: s.Created, since: s.Created, end: s.deadline(), cpu: s.CPU, memory: s.Memory}
 }
 
 func (e *extension) pauseMeter(s state) {
@@ -74,28 +106,45 @@ func (e *extension) pauseMeter(s state) {
 		m = newMeter(s)
 		e.meters[s.Sandbox] = m
 	}
-	if !m.since.IsZero() {
-		m.stop(time.Now())
+	if now := time.Now(); m.since.IsZero() {
+		m.changed = now
+	} else {
+		m.stop(now)
 	}
 }
 
-func (e *extension) resumeMeter(s state, wasPaused bool) {
+// resumeMeter is for a sandbox that runs from now on, or did all the time.
+func (e *extension) resumeMeter(s state) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m := e.meters[s.Sandbox]
 	switch {
 	case m == nil:
 		e.meters[s.Sandbox] = newMeter(s)
-	case m.since.IsZero() && wasPaused && !m.final:
-		m.since = time.Now()
+	case m.since.IsZero() && !m.final:
+		now := time.Now()
+		m.since, m.changed, m.end = now, now, time.Time{}
 	}
 }
 
-// endMeter stops a meter for good. It is kept for a while, since what a sandbox cost is asked for after its end.
-func (e *extension) endMeter(id string) {
+// reconcile has a meter go by what E2B shows.
+func (e *extension) reconcile(d *described) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if m := e.meters[d.SandboxID]; m != nil {
+		m.take(d)
+	}
+}
+
+// endMeter stops a meter for good: of a sandbox that was there until now, or that had ended before, at the latest at its own
+// deadline. It is kept for a while, since what a sandbox cost is asked for after its end.
+func (e *extension) endMeter(id string, wasThere bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if m := e.meters[id]; m != nil {
+		if wasThere && !m.final {
+			m.end = time.Time{}
+		}
 		e.finish(m, id, time.Now())
 	}
 }
@@ -115,8 +164,9 @@ func (e *extension) finish(m *meter, id string, at time.Time) {
 	}
 }
 
-// MeterActual is the time that the sandbox ran, at the published prices. Time spent paused is free; of a pause that an
-// earlier process made only what E2B still shows is known, and the rest counts as running.
+// MeterActual is the time that the sandbox ran, at the published prices, and not beyond E2B's own deadline. Time spent paused is
+// free. The reading is Estimated where a pause began or ended unseen; of those that an earlier process made only the one that
+// E2B still shows is known, and the rest counts as running.
 func (e *extension) MeterActual(ctx context.Context, t sandboxer.Target) (sandboxer.MeterReading, error) {
 	if err := ended(ctx); err != nil {
 		return sandboxer.MeterReading{}, err
@@ -128,59 +178,52 @@ func (e *extension) MeterActual(ctx context.Context, t sandboxer.Target) (sandbo
 	if err != nil {
 		return sandboxer.MeterReading{}, err
 	}
-	if err := e.sizeMeter(ctx, t, s); err != nil {
+	m, err := e.readMeter(ctx, t, s)
+	if err != nil {
 		return sandboxer.MeterReading{}, err
 	}
 	now := time.Now()
-	e.mu.Lock()
-	m := *e.meters[s.Sandbox]
-	e.mu.Unlock()
-	ran := m.total(now)
-	lines, total, err := prices.Lines(sandboxer.Resources{CPUMillis: m.cpu, MemoryBytes: m.memory}, ran)
-	to := now
+	lines, total, err := prices.Lines(sandboxer.Resources{CPUMillis: m.cpu, MemoryBytes: m.memory}, m.total(now))
+	to := m.until(now)
 	if m.since.IsZero() {
 		to = m.last
 	}
-	return sandboxer.MeterReading{From: m.from.UTC(), To: to.UTC(), Lines: lines, Total: total, Final: m.final}, err
+	return sandboxer.MeterReading{From: m.from.UTC(), To: to.UTC(), Lines: lines, Total: total, Final: m.final, Estimated: m.guessed}, err
 }
 
-// sizeMeter makes sure that there is a meter, and that it has the size that E2B shows. It asks once for each sandbox.
-func (e *extension) sizeMeter(ctx context.Context, t sandboxer.Target, s state) error {
+// readMeter returns a copy of the meter. E2B is asked where its size is not known, or where its end should have come.
+func (e *extension) readMeter(ctx context.Context, t sandboxer.Target, s state) (meter, error) {
+	now := time.Now()
 	e.mu.Lock()
 	have := e.meters[s.Sandbox]
-	enough := have != nil && (have.known || have.final)
+	if have != nil && (have.final || have.known && (have.since.IsZero() || have.until(now).Equal(now))) {
+		defer e.mu.Unlock()
+		return *have, nil
+	}
 	e.mu.Unlock()
-	if enough {
-		return nil
-	}
 	d, err := e.describe(ctx, t.Secret, s)
-	if err != nil && !errors.Is(err, sandboxer.NotFound) {
-		return err
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m := e.meters[s.Sandbox]
-	if m == nil {
+	switch {
+	case err != nil && !errors.Is(err, sandboxer.NotFound):
+		if m == nil || !m.known {
+			return meter{}, err
+		}
+		at := *m // up to the deadline that was known
+		at.guessed = true
+		return at, nil
+	case m == nil:
 		m = newMeter(s)
 		e.meters[s.Sandbox] = m
-	}
-	switch now := time.Now(); {
-	case d == nil: // it ended, at the latest at its own deadline
-		end := s.deadline()
-		if t.ExpiresAt.After(end) {
-			end = t.ExpiresAt
+		if t.ExpiresAt.After(m.end) {
+			m.end = t.ExpiresAt
 		}
-		if end.IsZero() || end.After(now) {
-			end = now
-		}
-		e.finish(m, s.Sandbox, end)
-		return nil
-	case d.paused() && !m.since.IsZero():
-		m.stop(now)
 	}
-	m.known = true
-	if d.CPUCount > 0 && d.MemoryMB > 0 {
-		m.cpu, m.memory = d.CPUCount*1000, d.MemoryMB<<20
+	if d != nil {
+		m.take(d)
+	} else { // it ended, at the latest at its own deadline
+		e.finish(m, s.Sandbox, now)
 	}
-	return nil
+	return *m, nil
 }

@@ -61,6 +61,7 @@ func (e *extension) Snapshot(ctx context.Context, t sandboxer.Target, req sandbo
 	if err != nil {
 		return none, err
 	}
+	begun := time.Now()
 	sandboxer.Report(ctx, sandboxer.Progress{Stage: "snapshot"})
 	name := snapshotName(req.ID, req.Labels[sandboxer.LabelOwner])
 	got, err := e.findSnapshot(ctx, t.Secret, name)
@@ -68,7 +69,7 @@ func (e *extension) Snapshot(ctx context.Context, t sandboxer.Target, req sandbo
 		return none, err
 	}
 	if got == nil {
-		rep, err := e.api.do(ctx, t.Secret, request{method: http.MethodPost, path: "/sandboxes/" + s.Sandbox + "/snapshots", body: map[string]string{"name": name}, timeout: createTimeout})
+		rep, err := e.api.do(ctx, t.Secret, request{method: http.MethodPost, path: "/sandboxes/" + s.Sandbox + "/snapshots", body: map[string]string{"name": name}, timeout: createTimeout, before: e.inTime(begun, "the snapshot "+req.ID)})
 		if err != nil {
 			return none, fmt.Errorf("taking a snapshot of %s: %w", s.Sandbox, err)
 		}

@@ -8,12 +8,10 @@ import (
 	"strings"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/internal/ttyinput"
 )
 
-const (
-	stdinChunk = 64 << 10
-	endOfInput = 4 // what a terminal takes for the end of its input
-)
+const stdinChunk = 64 << 10
 
 type selector struct {
 	PID uint32 `json:"pid"`
@@ -54,8 +52,11 @@ func (r *run) sendInput(ctx context.Context) error {
 	send := func(p []byte) error {
 		// It is answered when the command has room for it, which may be never. What breaks meanwhile ends the stream, and ctx.
 		body := inputBody{Process: selector{r.pid.Load()}, Input: map[string][]byte{kind: p}}
-		return r.e.post(ctx, ctx, r.t, r.ses, "/process.Process/SendInput", body, nil)
+		return r.e.talk(ctx, r.t, func(ses *session) error {
+			return r.e.post(ctx, ctx, r.t, ses, "/process.Process/SendInput", body, nil)
+		})
 	}
+	last := byte('\n')
 	if r.req.Stdin != nil {
 		buf := make([]byte, stdinChunk)
 		for {
@@ -64,6 +65,7 @@ func (r *run) sendInput(ctx context.Context) error {
 				return nil
 			}
 			if n > 0 {
+				last = buf[n-1]
 				if done, err := over(send(buf[:n])); done {
 					return err
 				}
@@ -77,7 +79,7 @@ func (r *run) sendInput(ctx context.Context) error {
 		}
 	}
 	if r.req.TTY != nil {
-		_, err := over(send([]byte{endOfInput}))
+		_, err := over(send(ttyinput.End(last)))
 		return err
 	}
 	_, err := over(r.call(ctx, "CloseStdin", inputBody{Process: selector{r.pid.Load()}}))
@@ -121,5 +123,7 @@ func (r *run) resize(ctx context.Context) {
 
 // call is a request about the running command.
 func (r *run) call(ctx context.Context, method string, body any) error {
-	return r.e.unary(ctx, r.t, r.ses, "/process.Process/"+method, body, nil)
+	return r.e.talk(ctx, r.t, func(ses *session) error {
+		return r.e.unary(ctx, r.t, ses, "/process.Process/"+method, body, nil)
+	})
 }

@@ -106,7 +106,7 @@ func (r *reply) into(v any) error {
 }
 
 // do sends r, again where that is safe, and returns the reply of a success. Every other answer is a classified error that
-// carries a *statusError.
+// carries a *statusError. It is no refusal where an earlier try may have done something.
 func (c *client) do(ctx context.Context, secret sandboxer.SecretFunc, r request) (*reply, error) {
 	if err := ended(ctx); err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func (c *client) do(ctx context.Context, secret sandboxer.SecretFunc, r request)
 	if err != nil {
 		return nil, err
 	}
-	renewed := false
+	renewed, unsure := false, false
 	for try := 1; ; try++ {
 		rep, err := c.once(ctx, key, r)
 		if err == nil && rep.status < 300 {
@@ -126,6 +126,10 @@ func (c *client) do(ctx context.Context, secret sandboxer.SecretFunc, r request)
 			s = newStatusError(rep, key)
 			err = c.classify(s)
 		}
+		if unsure && sandboxer.IsRefused(err) {
+			err = sandboxer.Mark(sandboxer.CodeOf(err), err)
+		}
+		unsure = unsure || r.method != http.MethodGet && !sandboxer.IsRefused(err)
 		if s != nil && s.status == http.StatusUnauthorized && !renewed {
 			renewed = true
 			again, keyErr := c.key(sandboxer.WithRefusedKey(ctx, key), secret)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/internal/ttyinput"
 )
 
 // streams are what connects a command with the caller.
@@ -179,7 +180,7 @@ func (s *streams) feed(r io.Reader) {
 		}
 	}
 	if s.tty {
-		_, _ = s.in.Write(endOfInput(last)) // as above
+		_, _ = s.in.Write(ttyinput.End(last)) // as above
 		return
 	}
 	_ = s.in.Close() // tells the command that this was all

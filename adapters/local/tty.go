@@ -94,13 +94,3 @@ func (s *streams) resize(sizes <-chan sandboxer.WindowSize) {
 		}
 	}
 }
-
-// endOfInput is what is typed to end the input of a terminal: ^D counts at the beginning of a line only; within one, the
-// first only hands the line over.
-func endOfInput(last byte) []byte {
-	const ctrlD = 4
-	if last == '\n' || last == '\r' {
-		return []byte{ctrlD}
-	}
-	return []byte{ctrlD, ctrlD}
-}
