@@ -174,6 +174,21 @@ func execBreakages() []breakage {
 			return next(ctx, t, r)
 		}),
 	}, {
+		what: "the end of what is typed is not heard within a line", checks: []string{"exec/terminal"},
+		wrap: execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
+			if r.TTY != nil && r.Stdin != nil {
+				typed, err := io.ReadAll(r.Stdin)
+				if err != nil {
+					return sandboxer.ExecResult{}, err
+				}
+				r.Stdin = bytes.NewReader(typed)
+				if len(typed) > 0 && typed[len(typed)-1] != '\n' {
+					return sandboxer.ExecResult{ExitCode: -1, Signal: "SIGKILL", TimedOut: true, Duration: r.Timeout}, nil
+				}
+			}
+			return next(ctx, t, r)
+		}),
+	}, {
 		what: "arguments end at a NUL", checks: []string{"exec-args/nul"},
 		wrap: execBy(func(ctx context.Context, next execFunc, t sandboxer.Target, r sandboxer.ExecRequest) (sandboxer.ExecResult, error) {
 			r.Command = slices.Clone(r.Command)

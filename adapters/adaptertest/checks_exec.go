@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sand-boxer/sandboxer"
 )
@@ -156,7 +157,7 @@ func execChecks() []check {
 		},
 	}, {
 		name: "exec/terminal", needs: needsExec(),
-		rule: "with a TTY the command has a terminal, of the size that was asked for, and everything arrives on Stdout; or it is Unsupported",
+		rule: "with a TTY the command has a terminal, of the size that was asked for, and everything arrives on Stdout; the end of Stdin ends its input, also within a line; or it is Unsupported",
 		why:  "programs that ask for a password, or draw, read from a terminal and nothing else",
 		run: func(t *trial) {
 			var out bytes.Buffer
@@ -173,6 +174,15 @@ func execChecks() []check {
 			}
 			if out.String() != "is a terminal with errors" || len(got.err) > 0 {
 				t.broken("Exec with a terminal wrote %q, and %s on Stderr", out.String(), short(got.err))
+			}
+			for _, in := range []string{"a line\n", "no line", ""} {
+				got, err := t.exec(t.shared(), sandboxer.ExecRequest{
+					Command: t.script(`cat >/dev/null; exit 7`), Stdin: strings.NewReader(in), TTY: &sandboxer.TTY{}, Timeout: 20 * time.Second,
+				})
+				t.ok("Exec with input from a terminal", err)
+				if got.TimedOut || got.ExitCode != 7 {
+					t.broken("a command that reads the terminal to its end did not get there when Stdin was %q (^D counts at the beginning of a line only): %v", in, got)
+				}
 			}
 		},
 	}}
