@@ -61,7 +61,7 @@ func Extract(ctx context.Context, r io.Reader, root *os.Root, o ExtractOptions) 
 	}
 	src := newReader(ctx, r)
 	defer src.stop()
-	x := &extractor{ctx: ctx, o: o, src: src, tr: tar.NewReader(src), tree: newTree(root)}
+	x := &extractor{ctx: ctx, o: o, src: src, tr: tar.NewReader(src), tree: newTree(ctx, root)}
 	err := x.all()
 	// Also after an error: directories must not stay as open as they were made for filling them.
 	err = errors.Join(err, x.tree.finish())
@@ -220,7 +220,7 @@ func (x *extractor) symlink(name, target string, h *tar.Header) error {
 func (x *extractor) hardLink(name string, h *tar.Header) error {
 	from, err := entryName(h.Linkname)
 	if err != nil {
-		return refuse(h.Name, "is a hard link to %q, which is not a name below the root", clip(h.Linkname))
+		return refuse(h.Name, "is a hard link to what no entry can be called: %w", err)
 	}
 	if from == name {
 		return nil
@@ -250,6 +250,9 @@ func (x *extractor) leave(name, why string) {
 // leftOut looks again at the links that were created: what was there before may lead them out. Then it says what is missing.
 func (x *extractor) leftOut() error {
 	for _, name := range x.links {
+		if err := x.ctx.Err(); err != nil {
+			return classify(err)
+		}
 		leaves, err := x.tree.leaves(name)
 		if err != nil {
 			return entryError(name, err)

@@ -25,6 +25,9 @@ func entryName(name string) (string, error) {
 		}
 	}
 	clean := path.Clean(name)
+	if strings.Count(clean, "/") > maxDepth {
+		return "", refuse(name, "lies more than %d directories deep", maxDepth)
+	}
 	if !filepath.IsLocal(filepath.FromSlash(clean)) {
 		return "", refuse(name, "the name is reserved on this system")
 	}

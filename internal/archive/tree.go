@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 // tree writes below a root. It keeps the directory that it wrote to last open, since a stream stays in one for long; all
 // names below are reached in two steps, the directory, every element of which is a real one, and the name in it.
 type tree struct {
+	ctx  context.Context
 	root *os.Root
 	at   string // the directory that is open
 	cur  *os.Root
@@ -27,43 +29,71 @@ type plannedDir struct {
 	time time.Time
 }
 
-func newTree(root *os.Root) *tree { return &tree{root: root, dirs: map[string]plannedDir{}} }
+func newTree(ctx context.Context, root *os.Root) *tree {
+	return &tree{ctx: ctx, root: root, dirs: map[string]plannedDir{}}
+}
 
 // parent opens the directory of name, makes it where it is missing, and returns the last element of name.
-func (t *tree) parent(name string) (*os.Root, string, error) {
+func (t *tree) parent(name string) (*os.Root, string, error) { return t.enter(t.ctx, name, true) }
+
+// enter opens the directory of name and returns the last element of name. It goes down one element at a time, each in the
+// directory that it lies in: a look that begins at the root every time costs the square of the depth, and a name of a few
+// KiB is thousands of directories deep.
+func (t *tree) enter(ctx context.Context, name string, create bool) (*os.Root, string, error) {
 	at, base := path.Split(name)
 	at = path.Clean(at)
 	if t.cur != nil && t.at == at {
 		return t.cur, base, nil
 	}
 	t.close()
-	if at == "." {
-		t.at, t.cur = at, t.root
-		return t.root, base, nil
-	}
-	for i := range len(at) + 1 {
-		if i < len(at) && at[i] != '/' {
-			continue
+	cur := t.root
+	for end := 0; at != "." && end < len(at); end++ {
+		from := end
+		for end < len(at) && at[end] != '/' {
+			end++
 		}
-		switch info, err := t.root.Lstat(at[:i]); {
-		case errors.Is(err, fs.ErrNotExist):
-			if err := t.root.Mkdir(at[:i], 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
-				return nil, "", err
-			}
+		next, err := t.down(ctx, cur, at[from:end], create)
+		if cur != t.root {
+			_ = cur.Close() // a directory: nothing was written to it
+		}
+		switch {
+		case errors.Is(err, errIsLink):
+			return nil, "", refuse(name, "lies below the symbolic link %q; nothing is written through a link", clip(at[:end]))
+		case errors.Is(err, errIsNoDir):
+			return nil, "", refuse(name, "lies below %q, which is no directory", clip(at[:end]))
 		case err != nil:
 			return nil, "", err
-		case info.Mode().Type() == fs.ModeSymlink:
-			return nil, "", refuse(name, "lies below the symbolic link %q; nothing is written through a link", clip(at[:i]))
-		case !info.IsDir():
-			return nil, "", refuse(name, "lies below %q, which is no directory", clip(at[:i]))
 		}
-	}
-	cur, err := t.root.OpenRoot(at)
-	if err != nil {
-		return nil, "", err
+		cur = next
 	}
 	t.at, t.cur = at, cur
 	return cur, base, nil
+}
+
+// What a directory of a name turned out to be.
+var (
+	errIsLink  = errors.New("a symbolic link")
+	errIsNoDir = errors.New("no directory")
+)
+
+// down opens the directory elem of dir.
+func (t *tree) down(ctx context.Context, dir *os.Root, elem string, create bool) (*os.Root, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	switch info, err := dir.Lstat(elem); {
+	case errors.Is(err, fs.ErrNotExist) && create:
+		if err := dir.Mkdir(elem, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	case err != nil:
+		return nil, err
+	case info.Mode().Type() == fs.ModeSymlink:
+		return nil, errIsLink
+	case !info.IsDir():
+		return nil, errIsNoDir
+	}
+	return dir.OpenRoot(elem)
 }
 
 func (t *tree) close() {
@@ -170,31 +200,16 @@ func (t *tree) setTime(name string, mtime time.Time) error {
 	return setModTime(dir, t.file, base, mtime)
 }
 
+// lstat looks at a name that goes through no symbolic link.
 func (t *tree) lstat(name string) (fs.FileInfo, error) {
-	if err := t.realDirs(name); err != nil {
+	dir, base, err := t.enter(t.ctx, name, false)
+	if err != nil {
 		return nil, err
 	}
-	return t.root.Lstat(name)
+	return dir.Lstat(base)
 }
 
 func (t *tree) readlink(name string) (string, error) { return t.root.Readlink(name) }
-
-// realDirs refuses a name that goes through a symbolic link.
-func (t *tree) realDirs(name string) error {
-	for i, c := range []byte(name) {
-		if c != '/' {
-			continue
-		}
-		info, err := t.root.Lstat(name[:i])
-		if err != nil {
-			return err
-		}
-		if !info.IsDir() {
-			return refuse(name, "goes through %q, which is no directory", clip(name[:i]))
-		}
-	}
-	return nil
-}
 
 // leaves removes the link at name when following it leads out of the root.
 func (t *tree) leaves(name string) (bool, error) {
@@ -209,9 +224,11 @@ func (t *tree) leaves(name string) (bool, error) {
 	return true, nil
 }
 
-// finish sets modes and times of directories, children first, since setting a child's may need its parent's.
+// finish sets modes and times of directories, children first, since setting a child's may need its parent's. It does so also
+// when the context has ended, and goes down to no directory that the extraction did not go down to before that.
 func (t *tree) finish() error {
-	t.close()
+	defer t.close()
+	ctx := context.WithoutCancel(t.ctx)
 	var errs []error
 	for i := len(t.list) - 1; i >= 0; i-- {
 		name := t.list[i]
@@ -220,10 +237,14 @@ func (t *tree) finish() error {
 			continue // replaced by something else
 		}
 		delete(t.dirs, name)
-		if info, err := t.root.Lstat(name); err != nil || !info.IsDir() {
+		dir, base, err := t.enter(ctx, name, false)
+		if err != nil {
 			continue // taken away meanwhile by somebody else
 		}
-		if err := finishDir(t.root, name, want); err != nil {
+		if info, err := dir.Lstat(base); err != nil || !info.IsDir() {
+			continue // as above
+		}
+		if err := finishDir(dir, base, want); err != nil {
 			errs = append(errs, entryError(name, err))
 		}
 		if len(errs) == 10 {
@@ -233,9 +254,9 @@ func (t *tree) finish() error {
 	return errors.Join(errs...)
 }
 
-func finishDir(root *os.Root, name string, want plannedDir) error {
-	if err := root.Chtimes(name, time.Time{}, want.time); err != nil {
+func finishDir(dir *os.Root, base string, want plannedDir) error {
+	if err := dir.Chtimes(base, time.Time{}, want.time); err != nil {
 		return err
 	}
-	return root.Chmod(name, want.mode)
+	return dir.Chmod(base, want.mode)
 }

@@ -15,7 +15,7 @@ const (
 	readAhead  = 8         // files read in parallel; more brought nothing (11,478 files, tmpfs, 2026-11)
 	smallFile  = 256 << 10 // larger ones are streamed when it is their turn
 	queued     = 64        // entries found ahead of the writer; with smallFile this bounds the memory to 16 MiB
-	maxDepth   = 1000      // each level holds a file descriptor
+	maxDepth   = 1000      // each level holds a file descriptor; no deeper name is extracted either
 	changeTurn = 3         // how often a file that keeps changing its kind is looked at
 )
 
