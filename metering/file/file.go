@@ -7,14 +7,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/metering"
 )
 
-// Exporter appends records to a file, each once: a record that is delivered again is recognised by its key.
+// How long to wait for whoever is just closing the file, and how often to look.
+const (
+	lockTimeout = 250 * time.Millisecond
+	lockPoll    = 20 * time.Millisecond
+)
+
+// Exporter appends records to a file, each once: a record that is delivered again is recognised by its key. It has the file
+// to itself; several Managers of one program share one Exporter, programs have a file each.
 type Exporter struct {
 	mu   sync.Mutex
 	f    *os.File
@@ -22,27 +31,51 @@ type Exporter struct {
 }
 
 // Open opens or creates the file at path with mode 0600 and reads which records it holds. A last line that a crash cut
-// short is removed; any other line that is no record is an error, and the file is left as it is.
+// short is removed; any other line that is no record is an error, and so is one that cannot be read: then the file is left as
+// it is. The file is locked until Close or the end of the process, however it ends; one that another has open is a
+// FailedPrecondition.
 func Open(path string) (*Exporter, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, sandboxer.Mark(sandboxer.InvalidArgument, fmt.Errorf("meter file: %w", err))
 	}
 	e := &Exporter{f: f, seen: map[string]bool{}}
-	if err := e.load(); err != nil {
+	if err = lock(f); err == nil {
+		err = e.load(f)
+	}
+	if err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("meter file %s: %w", path, err)
 	}
 	return e, nil
 }
 
-func (e *Exporter) load() error {
-	in := bufio.NewReader(e.f)
+// lock makes f ours alone. Two exporters that each write where they think the end is write over each other's records.
+func lock(f *os.File) error {
+	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(lockPoll) {
+		held, err := tryLock(f)
+		switch {
+		case err != nil:
+			return fmt.Errorf("locking it: %w", err)
+		case !held:
+			return nil
+		case time.Now().After(deadline):
+			return sandboxer.Refused(sandboxer.FailedPrecondition, errors.New("another exporter has it open; use that one, or another file"))
+		}
+	}
+}
+
+// load reads what the file holds, through r. What follows the last record is cut off only when the end has been seen.
+func (e *Exporter) load(r io.Reader) error {
+	in := bufio.NewReader(r)
 	var size int64
 	for {
 		line, err := in.ReadBytes('\n')
-		if err != nil { // an incomplete line was never acknowledged
+		if errors.Is(err, io.EOF) { // an incomplete line was never acknowledged
 			break
+		}
+		if err != nil {
+			return fmt.Errorf("reading it at byte %d: %w", size, err)
 		}
 		var r metering.Record
 		if err := json.Unmarshal(line, &r); err != nil || r.Key == "" {

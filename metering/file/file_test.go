@@ -93,6 +93,39 @@ func TestExport(t *testing.T) {
 	}
 }
 
+// TestOneExporter: a file belongs to one exporter at a time, of this process or another. Two wrote over each other's records,
+// which had been acknowledged.
+func TestOneExporter(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "meter.jsonl")
+	first := open(t, path)
+	if err := first.Export(t.Context(), []metering.Record{record("a/1"), record("a/2")}); err != nil {
+		t.Fatal(err)
+	}
+	if second, err := file.Open(path); err == nil {
+		if err := second.Export(t.Context(), []metering.Record{record("b/1")}); err != nil {
+			t.Fatal(err)
+		}
+		if err := first.Export(t.Context(), []metering.Record{record("a/3")}); err != nil {
+			t.Fatal(err)
+		}
+		wantKeys(t, path, "a/1", "a/2", "b/1", "a/3")
+		t.Fatal("two exporters have one file open")
+	} else if !errors.Is(err, sandboxer.FailedPrecondition) || !strings.Contains(err.Error(), path) {
+		t.Errorf("the second Open: %v, want FailedPrecondition with the path", err)
+	}
+	if err := first.Export(t.Context(), []metering.Record{record("a/3")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(t, path).Export(t.Context(), []metering.Record{record("b/1")}); err != nil {
+		t.Fatal(err)
+	}
+	wantKeys(t, path, "a/1", "a/2", "a/3", "b/1")
+}
+
 // TestTornLine: a last line that a crash cut short, with or without its end, was never acknowledged; it is written again.
 func TestTornLine(t *testing.T) {
 	t.Parallel()
