@@ -3,6 +3,7 @@
 package local
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -152,6 +153,9 @@ func startError(program string, err error) error {
 		err = sandboxer.Mark(sandboxer.InvalidArgument, fmt.Errorf("%s is no program of this system; a script begins with \"#!\": %w", program, err))
 	case errors.Is(err, fs.ErrNotExist):
 		err = fmt.Errorf("%s is there and its interpreter or loader is not: %w", program, err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded): // while it was waited for, as below
+	case errors.Is(err, syscall.ETXTBSY):
+		err = sandboxer.Mark(sandboxer.Aborted, fmt.Errorf("%s is still open for writing; close it, or wait for who writes it: %w", program, err))
 	case errors.Is(err, syscall.E2BIG):
 		err = sandboxer.Mark(sandboxer.InvalidArgument, fmt.Errorf("arguments and environment are larger than the system takes: %w", err))
 	}

@@ -23,6 +23,8 @@ const (
 	killTimeout = 15 * time.Second
 	// lastWords is how long the output of a command that was ended may take to be written by the caller.
 	lastWords = 2 * time.Second
+	// busyTimeout is how long a program that is open for writing is waited for.
+	busyTimeout = time.Second
 )
 
 // Exec runs a command. One that cannot be started, because there is no such program or directory, is an error that is
@@ -75,7 +77,10 @@ func (e *extension) start(ctx context.Context, x *box, cmd *exec.Cmd, req sandbo
 		return nil, err
 	}
 	began := time.Now()
-	err = cmd.Start()
+	err = whileBusy(ctx, func() error {
+		cmd = again(cmd)
+		return cmd.Start()
+	})
 	release()
 	s.started()
 	if err != nil {
@@ -90,6 +95,33 @@ func (e *extension) start(ctx context.Context, x *box, cmd *exec.Cmd, req sandbo
 	}()
 	s.run(req)
 	return p, nil
+}
+
+// again is cmd once more, since a Cmd starts once, with the same streams.
+func again(cmd *exec.Cmd) *exec.Cmd {
+	return &exec.Cmd{
+		Path: cmd.Path, Args: cmd.Args, Dir: cmd.Dir, Env: cmd.Env, SysProcAttr: cmd.SysProcAttr,
+		Stdin: cmd.Stdin, Stdout: cmd.Stdout, Stderr: cmd.Stderr,
+	}
+}
+
+// whileBusy starts a program again as long as it is open for writing. One that was just copied in can be for a moment: a
+// child that began while it was written has its descriptor until it executes its own program.
+func whileBusy(ctx context.Context, start func() error) error {
+	deadline := time.Now().Add(busyTimeout)
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		err := start()
+		if !errors.Is(err, syscall.ETXTBSY) || !time.Now().Before(deadline) {
+			return err
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return errors.Join(ctx.Err(), err)
+		}
+	}
 }
 
 // wait waits for the command, or for a reason to end it, and for its output to be delivered.

@@ -3,9 +3,17 @@
 package local
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sand-boxer/sandboxer"
 )
 
 // FuzzInside looks for a path that is taken and lies elsewhere.
@@ -27,6 +35,52 @@ func FuzzInside(f *testing.F) {
 			t.Errorf("%q is taken, and is %q, outside of the workspace", p, at)
 		}
 	})
+}
+
+// TestWhileBusy: a program that is open for writing is started again for about a second, and no longer than the context
+// lasts; any other failure counts at once.
+func TestWhileBusy(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broken")
+	for name, tc := range map[string]struct {
+		busy  time.Duration // how long it is
+		then  error
+		limit time.Duration // of the context
+		code  sandboxer.Code
+		most  time.Duration // how long the call takes
+	}{
+		"never":            {0, nil, time.Hour, "", 0},
+		"for a moment":     {50 * time.Millisecond, nil, time.Hour, "", 100 * time.Millisecond},
+		"almost too long":  {900 * time.Millisecond, nil, time.Hour, "", busyTimeout},
+		"for ever":         {time.Hour, nil, 2 * time.Hour, sandboxer.Aborted, busyTimeout + 100*time.Millisecond},
+		"past the context": {time.Hour, nil, 300 * time.Millisecond, sandboxer.DeadlineExceeded, 300 * time.Millisecond},
+		"fails":            {0, broken, time.Hour, sandboxer.Unknown, 0},
+		"fails then":       {10 * time.Millisecond, broken, time.Hour, sandboxer.Unknown, 50 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), tc.limit)
+				defer cancel()
+				began := time.Now()
+				err := whileBusy(ctx, func() error {
+					if time.Since(began) < tc.busy {
+						return fmt.Errorf("fork/exec: %w", syscall.ETXTBSY)
+					}
+					return tc.then
+				})
+				if took := time.Since(began); took < min(tc.busy, tc.limit, busyTimeout) || took > tc.most {
+					t.Errorf("took %v", took)
+				}
+				if err != nil {
+					err = startError("program", err)
+				}
+				if code := sandboxer.CodeOf(err); code != tc.code || err != nil && !sandboxer.IsRefused(err) {
+					t.Errorf("%v has the code %s, want %s and that it is refused", err, code, tc.code)
+				}
+			})
+		})
+	}
 }
 
 // FuzzContentFile looks for a digest that is taken and names another place than contents have.
