@@ -29,6 +29,7 @@ type process struct {
 	Proc
 	ppid, pgid, sid int
 	dead            bool // ended, and not yet noticed by its parent
+	headless        bool // its main thread has ended, and others go on
 }
 
 // Selector says which processes are meant.
@@ -128,7 +129,7 @@ func (h *hunt) look() (bool, error) {
 	found := false
 	h.alive = map[Proc]bool{}
 	for _, p := range table {
-		if !h.members[p.Proc] && p.PID != h.self && (p.Proc == h.sel.Root || !p.dead && hasMarker(p.PID, h.sel.Marker)) {
+		if !h.members[p.Proc] && p.PID != h.self && (p.Proc == h.sel.Root || !p.dead && hasMarker(p, h.sel.Marker)) {
 			h.add(p)
 			found = true
 		}

@@ -41,12 +41,12 @@ func fromKinfo(k *unix.KinfoProc) process {
 	return process{Proc: Proc{pid, start}, ppid: int(k.Eproc.Ppid), pgid: int(k.Eproc.Pgid), sid: sid, dead: k.Proc.P_stat == zombie}
 }
 
-// hasMarker reads arguments and environment of pid, which the system gives only to its own user.
-func hasMarker(pid int, marker string) bool {
+// hasMarker reads arguments and environment of p, which the system gives only to its own user.
+func hasMarker(p process, marker string) bool {
 	if marker == "" {
 		return false
 	}
-	b, err := unix.SysctlRaw("kern.procargs2", pid)
+	b, err := unix.SysctlRaw("kern.procargs2", p.PID)
 	return err == nil && hasEntry(b, marker)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -62,8 +63,15 @@ func parseStat(pid int, b []byte) (process, error) {
 	if err != nil {
 		return process{}, fmt.Errorf("/proc/%d/stat: %w", pid, err)
 	}
-	state := fields[0][0]
-	return process{Proc: Proc{pid, start}, ppid: n[0], pgid: n[1], sid: n[2], dead: state == 'Z' || state == 'X'}, nil
+	threads, err := strconv.Atoi(string(fields[17]))
+	if err != nil {
+		return process{}, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+	}
+	// The state is that of the main thread. A process that has others runs on without it.
+	ended := fields[0][0] == 'Z' || fields[0][0] == 'X'
+	return process{
+		Proc: Proc{pid, start}, ppid: n[0], pgid: n[1], sid: n[2], dead: ended && threads <= 1, headless: ended && threads > 1,
+	}, nil
 }
 
 func cutLast(b []byte, sep byte) (before, after []byte, ok bool) {
@@ -77,12 +85,25 @@ func cutLast(b []byte, sep byte) (before, after []byte, ok bool) {
 // maxEnviron bounds what is read of a process; Linux allows no more by default (a quarter of an 8 MiB stack, execve(2)).
 const maxEnviron = 2 << 20
 
-// hasMarker reads the environment with which pid was started. One of another user cannot be read and is not ours.
-func hasMarker(pid int, marker string) bool {
+// hasMarker reads the environment with which p was started. One of another user cannot be read and is not ours. The file of
+// a main thread that has ended is empty; every other thread has the same.
+func hasMarker(p process, marker string) bool {
 	if marker == "" {
 		return false
 	}
-	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/environ")
+	dir := "/proc/" + strconv.Itoa(p.PID)
+	if !p.headless {
+		return environHas(dir, marker)
+	}
+	threads, err := os.ReadDir(dir + "/task")
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(threads, func(t os.DirEntry) bool { return environHas(dir+"/task/"+t.Name(), marker) })
+}
+
+func environHas(dir, marker string) bool {
+	f, err := os.Open(dir + "/environ")
 	if err != nil {
 		return false
 	}
