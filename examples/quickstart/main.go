@@ -46,7 +46,8 @@ func main() {
 	}
 }
 
-// run keeps everything that it stores below dir, and removes dir at the end.
+// run keeps everything that it stores below dir, and removes dir at the end. What an earlier run left below it is known only
+// from there, so that dir goes when all of that is known to be gone, and only then.
 func run(ctx context.Context, out io.Writer, dir string, args []string) (err error) {
 	repo, command, err := what(args)
 	if err != nil {
@@ -55,13 +56,17 @@ func run(ctx context.Context, out io.Writer, dir string, args []string) (err err
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	st, err := boltstore.Open(ctx, filepath.Join(dir, "intents.db"))
+	// Ctrl-C does not cut off what finds and removes that.
+	setup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	st, err := boltstore.Open(setup, filepath.Join(dir, "intents.db"))
 	if err != nil {
 		return err
 	}
+	cleared := false
 	defer func() {
 		err = errors.Join(err, st.Close())
-		if err == nil || ctx.Err() != nil {
+		if cleared {
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}()
@@ -80,7 +85,7 @@ config:
 	if err != nil {
 		return err
 	}
-	m, err := manager.New(ctx, manager.Config{Registry: reg, Store: st, Owner: "quickstart"})
+	m, err := manager.New(setup, manager.Config{Registry: reg, Store: st, Owner: "quickstart"})
 	if err != nil {
 		return err
 	}
@@ -88,16 +93,17 @@ config:
 
 	screen := newScreen(out)
 	defer screen.end()
-	if err := leftovers(ctx, m, screen); err != nil {
-		return err
-	}
 	defer func() {
 		if clearErr := clear(m); clearErr != nil {
 			err = errors.Join(err, clearErr)
 			return
 		}
+		cleared = true
 		screen.say("everything is removed")
 	}()
+	if err := leftovers(setup, m, screen); err != nil {
+		return err
+	}
 	return show(sandboxer.WithProgress(ctx, screen.progress), m, screen, repo, command)
 }
 

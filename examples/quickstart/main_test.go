@@ -13,9 +13,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sand-boxer/sandboxer"
 )
 
 // lines is how many lines a whole run prints at least: an interruption behind each of them is tried.
@@ -135,6 +138,57 @@ func TestInterrupt(t *testing.T) {
 				t.Errorf("the run was interrupted and reports success:\n%s", out)
 			}
 			nothingLeft(t, home, out)
+		})
+	}
+}
+
+// endsAt is a context that ends when it is looked at for the n-th time.
+type endsAt struct {
+	context.Context
+	end context.CancelFunc
+	n   atomic.Int64
+}
+
+func (c *endsAt) look() context.Context {
+	if c.n.Add(-1) < 0 {
+		c.end()
+	}
+	return c.Context
+}
+
+func (c *endsAt) Err() error            { return c.look().Err() }
+func (c *endsAt) Done() <-chan struct{} { return c.look().Done() }
+
+// TestInterruptAfterKill: a run that follows a killed one removes what that one left, and the record of it after that, also
+// when it is interrupted before it has begun, or while it looks. The record went first, and the processes stayed.
+func TestInterruptAfterKill(t *testing.T) {
+	t.Parallel()
+	bin, repo := program(t), repository(t)
+	for n := range 8 {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			home := t.TempDir()
+			said, _ := launch(t, bin, home, repo, 8, syscall.SIGKILL)
+			if !strings.Contains(said, "from the command") {
+				t.Fatalf("the first run was killed before its command ran:\n%s", said)
+			}
+			kept, err := filepath.Glob(filepath.Join(home, "sandboxer-quickstart"))
+			if len(kept) == 0 { // macOS
+				kept, err = filepath.Glob(filepath.Join(home, "Library", "Caches", "sandboxer-quickstart"))
+			}
+			if err != nil || len(kept) != 1 {
+				t.Fatalf("the first run kept %q, %v", kept, err)
+			}
+			inner, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ctx := &endsAt{Context: inner, end: cancel}
+			ctx.n.Store(int64(n))
+			var out bytes.Buffer
+			err = run(ctx, &out, kept[0], []string{repo, "./run.sh"})
+			if sandboxer.CodeOf(err) != sandboxer.Canceled {
+				t.Errorf("the run was interrupted and returns %v", err)
+			}
+			nothingLeft(t, home, out.String())
 		})
 	}
 }
