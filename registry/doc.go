@@ -58,6 +58,6 @@
 // misspelled and duplicate keys, values of a wrong type, handlers that nobody serves, extensions and burst targets that do
 // not exist, isolation that an extension or a burst target cannot give, bursts in a circle, inputs that an extension does
 // not take, and secrets that are written out where a reference belongs (the message does not show them). A document is
-// UTF-8, at most 1 MiB, at most 64 levels deep and at most 20,000 values with its aliases written out; YAML tags and merge
-// keys (<<) are not taken.
+// UTF-8, at most 1 MiB, and at most 64 levels deep; with its aliases written out it has at most 20,000 values and 2 MiB of
+// text. YAML tags and merge keys (<<) are not taken.
 package registry

@@ -26,12 +26,25 @@ func bomb(levels int) string {
 	return b.String()
 }
 
-// TestHostile: documents that were made to exhaust a reader are refused quickly.
+// repeated is a document of 16 KiB whose aliases, written out, are 20 MB in 2,000 strings.
+func repeated(text string) string {
+	return "id: ext.a\nconfig:\n  a: &a \"" + strings.Repeat(text, 10_000/len(text)) + "\"\n  b: [" + strings.Repeat("*a,", 2000) + "]\n"
+}
+
+// repeatedKey is repeated with the text in the key of a mapping.
+func repeatedKey(text string) string {
+	return "id: ext.a\nconfig:\n  a: &a {? \"" + strings.Repeat(text, 10_000/len(text)) + "\" : 1}\n  b: [" + strings.Repeat("*a,", 2000) + "]\n"
+}
+
+// TestHostile: documents that were made to exhaust a reader are refused quickly. A long string behind many aliases was once
+// accepted, after a search for secrets that took 24 seconds for a document of 16 KiB.
 func TestHostile(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ doc, want string }{
 		"too large":          {fill("id: ext.a\n#", "x") + strings.Repeat("x", 100), "a.yaml:1:1: the document has more than 1048576 bytes"},
 		"alias bomb":         {bomb(60), "values, with aliases written out"},
+		"repeated string":    {repeated("x "), "bytes of text (2 MiB), with aliases written out"},
+		"repeated key":       {repeatedKey("x "), "bytes of text (2 MiB), with aliases written out"},
 		"alias chain":        {aliasChain(100), "nested more than 64 levels deep"},
 		"alias in itself":    {"id: ext.a\nconfig: &x\n  - a: [*x, *x, *x]\n", "this alias contains itself"},
 		"flow sequences":     {fill("id: ext.a\nconfig: ", "["), ""},
@@ -111,4 +124,19 @@ func deepBlock(n int) string {
 		b.WriteString(strings.Repeat(" ", i) + "a:\n")
 	}
 	return b.String()
+}
+
+// TestLongStrings: the limit for text is for aliases. No document within its size is refused for it without them, also not
+// with escapes that are longer when they are read, and a long string may stand in several places.
+func TestLongStrings(t *testing.T) {
+	t.Parallel()
+	for name, doc := range map[string]string{
+		"escapes": "id: \"" + strings.Repeat(`\L`, 500_000) + "\"\n",
+		"aliases": ext("ext.a", `config: {a: &a "`+strings.Repeat("x ", 5_000)+`", b: [*a, *a, *a]}`),
+	} {
+		_, err := registry.New(adapters(), yamlDoc("ext.a.yaml", doc))
+		if err != nil && strings.Contains(err.Error(), "aliases written out") || (err == nil) != (name == "aliases") {
+			t.Errorf("%s: %.300v", name, err)
+		}
+	}
 }

@@ -17,7 +17,8 @@ import (
 const (
 	maxBytes = 1 << 20
 	maxDepth = 64
-	maxNodes = 20_000 // with every alias written out
+	maxNodes = 20_000  // with every alias written out
+	maxText  = 2 << 20 // bytes of keys and strings, with every alias written out: each is looked through for secrets
 )
 
 type nodeKind uint8
@@ -37,6 +38,7 @@ type node struct {
 	keys         []*node // of a mapping: string scalars, each once
 	items        []*node // of a mapping, beside keys, or a sequence
 	size, height int     // with aliases written out
+	bytes        int     // of text, keys included, with aliases written out
 }
 
 // get returns the value of a key, or nil.
@@ -217,7 +219,7 @@ func (c *converter) convert(n *yaml.Node, depth int) *node {
 	if depth > maxDepth {
 		return c.giveUp(n, "nested more than %d levels deep", maxDepth)
 	}
-	out := &node{text: n.Value, line: n.Line, column: n.Column, size: 1, height: 1}
+	out := &node{text: n.Value, line: n.Line, column: n.Column, size: 1, height: 1, bytes: len(n.Value)}
 	if n.Style&yaml.TaggedStyle != 0 {
 		c.add(n, "YAML tags (%s) are not taken; write strings in quotes and everything else plainly", printable(n.Tag))
 		n.Tag = "!!str"
@@ -238,6 +240,7 @@ func (c *converter) convert(n *yaml.Node, depth int) *node {
 		seen := map[string]*yaml.Node{}
 		for i := 0; i+1 < len(n.Content) && ok; i += 2 {
 			if k := c.key(n.Content[i], seen); k != nil {
+				out.bytes += len(k.text)
 				if ok = c.adopt(out, n, n.Content[i+1], depth); ok {
 					out.keys = append(out.keys, k)
 				}
@@ -263,7 +266,12 @@ func (c *converter) adopt(out *node, parent, child *yaml.Node, depth int) bool {
 	}
 	out.items = append(out.items, item)
 	out.size += item.size
+	out.bytes += item.bytes
 	out.height = max(out.height, 1+item.height)
+	if out.bytes > maxText {
+		c.giveUp(parent, "more than %d bytes of text (2 MiB), with aliases written out", maxText)
+		return false
+	}
 	if out.size > maxNodes {
 		c.giveUp(parent, "more than %d values, with aliases written out", maxNodes)
 		return false

@@ -124,7 +124,7 @@ func (p path) String() string {
 
 // quote shows a word of a document in a message: short, on one line, and never a secret in the wrong place.
 func quote(s string) string {
-	if secretShape(s) != "" {
+	if secretShape(s[:min(len(s), 1024)]) != "" { // more than is shown, for a key that is cut off there
 		return "[redacted]"
 	}
 	if len(s) > 64 {

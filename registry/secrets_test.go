@@ -47,6 +47,18 @@ func TestSecretShapes(t *testing.T) {
 	}
 }
 
+// TestSecretsAreNotCutOff: a message shows the beginning of a long word, and nothing of it where a key stands at the cut.
+func TestSecretsAreNotCutOff(t *testing.T) {
+	t.Parallel()
+	key := "ghp_" + strings.Repeat("a1B2", 9)
+	for before := range 80 {
+		_, err := registry.New(adapters(), yamlDoc("mine", ext("ext.a", "")), yamlDoc("p", "id: profile.a\nextension: ext.a\nisolation: "+strings.Repeat(".", before)+key+strings.Repeat("x", 2000)))
+		if err == nil || strings.Contains(err.Error(), "ghp_a") || !strings.Contains(err.Error(), "[redacted]") {
+			t.Errorf("%d characters before a key: %v", before, err)
+		}
+	}
+}
+
 func TestSecretNames(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]bool{
