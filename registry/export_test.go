@@ -74,6 +74,8 @@ var (
 	ParseDuration = parseDuration
 	ParseTTL      = parseTTL
 	ParseMoney    = parseMoney
-	SecretName    = secretName
 	LooksLikeRef  = looksLikeRef
 )
+
+// SecretName reports whether a key's name says that its value is a secret, whatever it is.
+func SecretName(name string) bool { return kindOfValue(name, plainValue) == secretValue }

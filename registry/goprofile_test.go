@@ -107,6 +107,10 @@ func TestResolve(t *testing.T) {
 			profile: "profile.free", in: sandboxer.Inputs{"url": "https://u:hunter2@example.com"},
 			wrong: []string{"inputs.url: looks like a URL with a password"},
 		},
+		"a number of tokens": {
+			profile: "profile.free", in: sandboxer.Inputs{"output_tokens": 4096},
+			want: sandboxer.Inputs{"output_tokens": 4096},
+		},
 		"a secret by its name": {
 			profile: "profile.strict", in: sandboxer.Inputs{"token": "hunter 2"},
 			wrong: []string{"inputs.token: looks like a secret written out"},

@@ -43,29 +43,52 @@ func secretShape(s string) string {
 	return ""
 }
 
-// secretName reports whether a key's name says that its value is a secret: api_key, password, authToken.
-func secretName(name string) bool {
+// publicKey is a line of ssh's: the key, which nobody has to hide, and what its owner wrote behind it.
+var publicKey = regexp.MustCompile(`^(?:(?:sk-)?(?:ssh|ecdsa)-[a-z0-9-]+(?:@openssh\.com)?) AAAA[A-Za-z0-9+/]+=*(?: (.*))?\n?$`)
+
+// valueKind is what the name of a value says of it.
+type valueKind uint8
+
+const (
+	plainValue  valueKind = iota
+	secretValue           // api_key, password, authToken
+	tokensValue           // stop_tokens: a number counts them, a list holds words of a model, anything else is a secret
+	wordValue             // below tokens: a secret only where it looks like one
+)
+
+// kindOfValue tells it from a key, and where that says nothing from the keys above.
+func kindOfValue(name string, above valueKind) valueKind {
 	words := splitWords(name)
 	if len(words) == 0 {
-		return false
+		return above
 	}
 	switch words[0] {
 	case "max", "min", "num", "public": // max_tokens counts them
-		return false
+		return plainValue
 	}
-	switch last := words[len(words)-1]; last {
-	case "password", "passwd", "passphrase", "secret", "secrets", "token", "tokens", "apikey", "credential", "credentials":
-		return true
+	before := ""
+	if len(words) > 1 {
+		before = words[len(words)-2]
+	}
+	switch words[len(words)-1] {
+	case "password", "passwd", "passphrase", "secret", "secrets", "token", "apikey", "credential", "credentials":
+		return secretValue
+	case "tokens":
+		switch before {
+		case "api", "access", "auth", "bearer", "refresh", "secret", "private":
+			return secretValue
+		}
+		return tokensValue
 	case "key", "keys":
-		if len(words) == 1 {
-			return false
-		}
-		switch words[len(words)-2] {
+		switch before {
 		case "api", "access", "secret", "private", "auth", "signing", "encryption", "ssh", "deploy", "license", "account":
-			return true
+			return secretValue
 		}
+	case "user", "username", "login", "email", "name", "id", "type", "kind", "version", "region", "zone",
+		"url", "uri", "endpoint", "host", "hostname", "address", "port", "path", "file", "dir", "ttl", "timeout":
+		return plainValue // beside a password
 	}
-	return false
+	return above
 }
 
 // splitWords takes snake_case, kebab-case and camelCase apart, in lower case.
@@ -96,33 +119,57 @@ func splitWords(name string) []string {
 }
 
 var (
+	uuid      = regexp.MustCompile(`(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 	refScheme = regexp.MustCompile(`^[a-z][a-z0-9+.-]*:\S+$`)
 	refName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
 )
 
 // looksLikeRef reports whether the value of a secret's key is a reference: env:NAME, file:/path, another scheme, or a
-// plain name. A long run of letters mixed with digits is taken for the secret itself.
+// plain name. A long run of letters mixed with digits is taken for the secret itself, and so is a long number where no word
+// stands beside it, as it does in regcred-20261126.
 func looksLikeRef(s string) bool {
 	if s == "" || refScheme.MatchString(s) {
 		return true
 	}
-	if !refName.MatchString(s) {
+	if !refName.MatchString(s) || looksRandom(s) {
 		return false
 	}
-	for _, part := range strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune("._/-", r) }) {
-		letters, digits := 0, 0
-		for _, r := range part {
-			if r >= '0' && r <= '9' {
-				digits++
-			} else {
-				letters++
-			}
-		}
-		if letters+digits >= 16 && digits >= 3 && letters > 0 || digits >= 8 {
+	word, number := false, false
+	for _, part := range splitRuns(s) {
+		letters, digits := count(part)
+		if letters > 0 && digits >= 8 {
 			return false
 		}
+		word = word || letters > 0
+		number = number || digits >= 8
 	}
-	return true
+	return word || !number
+}
+
+// looksRandom reports whether s holds what no person thought of as a name.
+func looksRandom(s string) bool {
+	for _, part := range splitRuns(s) {
+		if letters, digits := count(part); letters+digits >= 16 && digits >= 3 && letters > 0 {
+			return true
+		}
+	}
+	return uuid.MatchString(s)
+}
+
+// splitRuns takes s apart where a person would separate words.
+func splitRuns(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune("._/- ", r) })
+}
+
+func count(s string) (letters, digits int) {
+	for _, r := range s {
+		if r >= '0' && r <= '9' {
+			digits++
+		} else {
+			letters++
+		}
+	}
+	return letters, digits
 }
 
 const (
@@ -134,10 +181,14 @@ const (
 // findSecrets walks a value and reports what is, or by its name must be, a secret that is written out. The message never
 // shows it. isSecret marks keys of the top level that are secrets whatever they are called.
 func findSecrets(at path, v any, isSecret func(key string) bool, report func(at path, text string)) {
-	walkSecrets(at, v, false, isSecret, report)
+	walkSecrets(at, v, plainValue, isSecret, report)
 }
 
-func walkSecrets(at path, v any, named bool, isSecret func(string) bool, report func(path, string)) {
+func walkSecrets(at path, v any, kind valueKind, isSecret func(string) bool, report func(path, string)) {
+	below := kind
+	if kind == tokensValue {
+		below = wordValue
+	}
 	switch v := v.(type) {
 	case map[string]any:
 		for _, k := range sortedKeys(v) {
@@ -145,21 +196,29 @@ func walkSecrets(at path, v any, named bool, isSecret func(string) bool, report 
 				report(at, "holds a key that looks like "+what+"; "+secretAdvice+secretRotate)
 				continue
 			}
-			walkSecrets(at.with(k), v[k], secretName(k) || (isSecret != nil && isSecret(k)), nil, report)
+			kind := kindOfValue(k, below)
+			if isSecret != nil && isSecret(k) {
+				kind = secretValue
+			}
+			walkSecrets(at.with(k), v[k], kind, nil, report)
 		}
 	case []any:
 		for i, item := range v {
-			walkSecrets(at.with(i), item, named, nil, report)
+			walkSecrets(at.with(i), item, below, nil, report)
 		}
 	case string:
-		if what := secretShape(v); what != "" {
+		text := v
+		if m := publicKey.FindStringSubmatch(v); m != nil {
+			text, kind = m[1], plainValue
+		}
+		if what := secretShape(text); what != "" {
 			report(at, "looks like "+what+" written out; "+secretAdvice+secretRotate)
-		} else if named && !looksLikeRef(v) {
+		} else if kind == wordValue && looksRandom(v) || (kind == secretValue || kind == tokensValue) && !looksLikeRef(v) {
 			report(at, "looks like a secret written out; "+secretAdvice)
 		}
 	case nil, bool:
 	default:
-		if named {
+		if kind == secretValue {
 			report(at, "is a number where a reference to a secret is expected; "+secretAdvice)
 		}
 	}

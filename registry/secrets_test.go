@@ -65,6 +65,7 @@ func TestSecretNames(t *testing.T) {
 		"password": true, "db_password": true, "dbPassword": true, "API_KEY": true, "api-key": true, "apiKey": true, "apikey": true,
 		"token": true, "auth_token": true, "client_secret": true, "credentials": true, "private_key": true, "deploy_keys": true,
 		"key": false, "": false, "public_key": false, "host_key": false, "cache_key": false, "key_id": false, "max_tokens": false,
+		"api_tokens": true, "tokens": false, "stop_tokens": false, "context_tokens": false, // these are counted or listed; see TestSecretsByName
 		"token_url": false, "password_file": false, "secret_name": false, "monkey": false, "tokenizer": false, "---": false,
 	} {
 		if got := registry.SecretName(name); got != want {
@@ -73,13 +74,50 @@ func TestSecretNames(t *testing.T) {
 	}
 }
 
+// TestSecretsByName: what a name says of its value holds for all below it, and only for what can be a secret. Numbers and
+// lists of tokens, public keys and names with a date were once refused, and a password one level down was taken.
+func TestSecretsByName(t *testing.T) {
+	t.Parallel()
+	const public = "AAAAC3NzaC1lZDI1NTE5AAAAIHVzZXI1234567890"
+	for config, refused := range map[string]bool{
+		"context_tokens: 4096":                     false,
+		"tokens: {context: 4096, stop: ['</s>']}":  false,
+		`stop_tokens: ["</s>", "<|end of text|>"]`: false,
+		"tokens: hunter 2":                         true,
+		"tokens: [4f5e6d7c8b9a0f1e2d3c4b5a]":       true,
+		"api_tokens: ['hunter 2']":                 true,
+		"api_tokens: [12345678]":                   true,
+		"access_token: 4096":                       true,
+		"pull_secret: regcred-20261126":            false,
+		"pull_secret: regcred20261126":             true,
+		"pull_secret: 20261126-12345678":           true,
+		"ssh_keys: [ssh-ed25519 " + public + " me@example.com, ecdsa-sha2-nistp256 " + public + "]": false,
+		"deploy_key: sk-ecdsa-sha2-nistp256@openssh.com " + public + " token":                       false,
+		"deploy_key: ssh-ed25519 " + public + " ghp_" + strings.Repeat("a1B2", 9):                   true,
+		"deploy_key: ssh-ed25519 correct horse":                                                     true,
+		"credentials: {user: me, pass: hunter2!}":                                                   true,
+		"credentials: [{user: me@example.com, more: {a: [hunter2!]}}]":                              true,
+		"credentials: {user: me@example.com, port: 22, pass: env:PASS}":                             false,
+		"secrets: {db: {url: 'postgres://db/app', public_key: 'a b', key: db-key}}":                 false,
+		"secret: {pin: 1234}": true,
+	} {
+		_, err := registry.New(adapters(), yamlDoc("mine", ext("ext.a", "config:\n  "+config+"\n")))
+		if (err != nil) != refused {
+			t.Errorf("%s: got %v, want refused %v", config, err, refused)
+		}
+		if err != nil && (strings.Contains(err.Error(), "hunter") || strings.Contains(err.Error(), "12345678")) {
+			t.Errorf("%s: the secret is shown: %v", config, err)
+		}
+	}
+}
+
 func TestReferences(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]bool{
 		"env:E2B_API_KEY": true, "file:/run/secrets/e2b": true, "vault:kv/data/e2b#key": true, "e2b-prod": true, "platform/e2b_key": true,
-		"E2B_API_KEY": true, "value": true, "": true, "team-2026.key": true, "tenant-1234/key": true,
+		"E2B_API_KEY": true, "value": true, "": true, "team-2026.key": true, "regcred-20261126": true, "20261126/regcred": true, "tenant-1234/key": true,
 		"correct horse": false, "p@ss": false, "4f5e6d7c8b9a0f1e2d3c4b5a": false, "12345678901": false, "Zm9vYmFyCg==": false,
-		"550e8400-e29b-41d4-a716-446655440000": false, "env:WITH SPACE": false,
+		"550e8400-e29b-41d4-a716-446655440000": false, "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee": false, "1234-12345678": false, "env:WITH SPACE": false,
 	} {
 		if got := registry.LooksLikeRef(value); got != want {
 			t.Errorf("%q: got %v, want %v", value, got, want)
