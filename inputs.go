@@ -348,9 +348,14 @@ func snakeCase(name string) string {
 // DidYouMean ends a message about the unknown word got with the closest of the valid ones, or with all of them where none
 // is close and they are few: `; did you mean "repo"?`. Adapters use it for inputs of their own.
 func DidYouMean(got string, valid []string) string {
-	best, bestAt := "", 1+max(2, len(got)/3)
+	best, bestAt := "", math.MaxInt
 	for _, v := range valid {
-		if d := editDistance(strings.ToLower(got), strings.ToLower(v), bestAt); d < bestAt && d < max(len(got), len(v)) {
+		a, b := strings.ToLower(got), strings.ToLower(v)
+		if kind, _, ok := strings.Cut(a, "."); ok && strings.HasPrefix(b, kind+".") {
+			a, b = a[len(kind)+1:], b[len(kind)+1:] // what all profiles have in common makes no two of them alike
+		}
+		most := min(bestAt, 1+max(1, len(a)/3, len(b)/3))
+		if d := editDistance(a, b, most); d < most && d < max(len(a), len(b)) {
 			best, bestAt = v, d
 		}
 	}
@@ -359,30 +364,33 @@ func DidYouMean(got string, valid []string) string {
 		return fmt.Sprintf("; did you mean %q?", best)
 	case len(valid) == 0:
 		return "; none is taken"
-	case len(valid) <= 12:
+	case len(valid) <= 16: // no table of the project's has more
 		return "; valid: " + strings.Join(valid, ", ")
 	}
 	return ""
 }
 
-// editDistance is Levenshtein's, and at least most where it would be more.
+// editDistance counts the letters that are missing, added, replaced or swapped with their neighbour, up to most.
 func editDistance(a, b string, most int) int {
 	if len(a) > 128 || len(b) > 128 || len(a)-len(b) >= most || len(b)-len(a) >= most {
 		return most
 	}
-	row := make([]int, len(b)+1)
+	earlier, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
+		earlier, last, row = last, row, earlier
 		row[0] = i
 		for j := 1; j <= len(b); j++ {
 			cost := 1
 			if a[i-1] == b[j-1] {
 				cost = 0
 			}
-			diagonal, row[j] = row[j], min(row[j]+1, row[j-1]+1, diagonal+cost)
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], earlier[j-2]+1)
+			}
 		}
 	}
 	return min(row[len(b)], most)

@@ -295,9 +295,13 @@ func TestInputsThroughJSON(t *testing.T) {
 	}
 }
 
+// TestDidYouMean: a word is suggested where it is a slip away, and not because a beginning that all of them have makes it
+// look near; profile.gpu was once taken for profile.e2b, and tag for ttl. Otherwise all words are shown, up to 16 of them.
 func TestDidYouMean(t *testing.T) {
 	t.Parallel()
-	many := strings.Split("alpha bravo charlie delta echo foxtrot golf hotel india juliett kilo lima mike", " ")
+	few := strings.Split("alpha bravo charlie delta echo foxtrot golf hotel india juliett kilo lima mike november oscar papa", " ")
+	many := append([]string{"quebec"}, few...)
+	profiles := []string{"profile.e2b", "profile.go-build"}
 	for _, tc := range []struct {
 		got   string
 		valid []string
@@ -308,6 +312,18 @@ func TestDidYouMean(t *testing.T) {
 		{"repository", []string{"image", "repo"}, `; valid: image, repo`},
 		{"x", []string{"vm"}, `; valid: vm`},
 		{"x", nil, `; none is taken`},
+		{"tag", []string{"ttl"}, `; valid: ttl`},
+		{"tlt", []string{"ttl"}, `; did you mean "ttl"?`},
+		{"lt", []string{"ttl"}, `; valid: ttl`},
+		{"trust", []string{"strict", "trusted"}, `; did you mean "trusted"?`},
+		{"templtae", []string{"timeout", "template"}, `; did you mean "template"?`},
+		{"profile.gpu", profiles, `; valid: profile.e2b, profile.go-build`},
+		{"profile.vm", profiles, `; valid: profile.e2b, profile.go-build`},
+		{"profile.e2", profiles, `; did you mean "profile.e2b"?`},
+		{"profile.gobuild", profiles, `; did you mean "profile.go-build"?`},
+		{"profil.go-build", profiles, `; did you mean "profile.go-build"?`},
+		{"profile.", profiles, `; valid: profile.e2b, profile.go-build`},
+		{"zulu-zulu", few, `; valid: ` + strings.Join(few, ", ")},
 		{"zulu-zulu", many, ``},
 		{strings.Repeat("x", 1000), many, ``},
 		{"", []string{"a"}, `; valid: a`},

@@ -202,7 +202,11 @@ func (l *linker) checkTarget(doc *document, at path, t sandboxer.BurstTarget, ex
 			doc.add(at, "no profile %s is registered; %s", quote(t.Profile), why)
 			return
 		}
-		doc.add(at, "no profile %s is registered%s", quote(t.Profile), closest(t.Profile, slices.DeleteFunc(ids(l.profiles), func(id string) bool { return id == p.ID })))
+		hint := "; this is the only one"
+		if others := slices.DeleteFunc(ids(l.profiles), func(id string) bool { return id == p.ID }); len(others) > 0 {
+			hint = sandboxer.DidYouMean(t.Profile, others)
+		}
+		doc.add(at, "no profile %s is registered%s", quote(t.Profile), hint)
 		return
 	}
 	if on := l.manifests[target.profile.Extension]; on != nil && !on.broken && known(p.Isolation) && !on.manifest.offers(p.Isolation) {

@@ -282,6 +282,7 @@ func TestLookups(t *testing.T) {
 	}{
 		{"profile", func() error { _, err := reg.Profile("profile.onw"); return err }, `did you mean "profile.own"?`},
 		{"resolve", func() error { _, err := reg.Resolve("profile.onw", nil); return err }, `did you mean "profile.own"?`},
+		{"another profile", func() error { _, err := reg.Profile("profile.vm"); return err }, `"profile.vm"; valid: profile.own`},
 		{"profile without its prefix", func() error { _, err := reg.Profile("own"); return err }, `did you mean "profile.own"?`},
 		{"extension without its prefix", func() error { _, err := reg.Manifest("own"); return err }, `did you mean "ext.own"?`},
 		{"left out", func() error { _, err := reg.Profile("profile.far"); return err }, `its extension "ext.far" is not registered`},
