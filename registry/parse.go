@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"sort"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -143,23 +144,18 @@ func load(data []byte) (first, second *yaml.Node, err error) {
 var (
 	yamlLine    = regexp.MustCompile(`^line (\d+): `)
 	yamlAnchor  = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
-	yamlGrammar = regexp.MustCompile(`^did not find expected (',' or|'-' indicator|key$|node content|<)`)
+	yamlBlock   = regexp.MustCompile(`^did not find expected (key|'-' indicator)$`)
+	yamlGrammar = regexp.MustCompile(`^(did not find expected (',' or|'-' indicator|key$|node content|<)|found undefined tag handle)`)
 )
 
 // explain finds the position and the cause behind an error of the YAML library, which knows lines only.
 func explain(data []byte, err error) (line, column int, text string) {
 	text = strings.TrimPrefix(err.Error(), "yaml: ")
+	lines := bytes.SplitAfter(data, []byte("\n"))
 	if m := yamlAnchor.FindStringSubmatch(text); m != nil {
 		// The name is not shown: a password that begins with "*" and stands without quotes looks like an alias.
-		line, column = position(data, max(bytes.Index(data, []byte("*"+m[1])), 0))
+		line, column = aliasIn(lines, m[1], firstLine(lines, err, 1))
 		return line, column, "this alias (*…) refers to no anchor; write a value that begins with \"*\" in quotes"
-	}
-	lines := bytes.Split(data, []byte("\n"))
-	for i, l := range lines {
-		indent := l[:len(l)-len(bytes.TrimLeft(l, " \t"))]
-		if tab := bytes.IndexByte(indent, '\t'); tab >= 0 && len(indent) < len(bytes.TrimRight(l, "\r")) {
-			return i + 1, tab + 1, "a tab in the indentation; YAML is indented with spaces"
-		}
 	}
 	line = 1
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
@@ -171,9 +167,51 @@ func explain(data []byte, err error) (line, column int, text string) {
 			line = min(n, len(lines))
 		}
 	}
+	if yamlBlock.MatchString(text) {
+		line = firstLine(lines, err, line) // the library's is the beginning of the mapping or list
+	}
+	blamed := lines[line-1 : line]
+	if strings.Contains(text, "found a tab character") {
+		blamed = lines[line-1:] // the library's is the beginning of the string
+	}
+	for i, l := range blamed {
+		indent := l[:len(l)-len(bytes.TrimLeft(l, " \t"))]
+		if tab := bytes.IndexByte(indent, '\t'); tab >= 0 && len(indent) < len(bytes.TrimRight(l, "\r\n")) {
+			return line + i, tab + 1, "a tab in the indentation; YAML is indented with spaces"
+		}
+	}
 	l := lines[line-1]
 	column = 1 + len(l) - len(bytes.TrimLeft(l, " "))
 	return line, column, "not valid YAML: " + text
+}
+
+// firstLine returns the first line at or behind from with which the lines up to it have that same error: the library reads
+// from the top and stops where it cannot go on. It is from where the document is too large to be read many times.
+func firstLine(lines [][]byte, err error, from int) int {
+	const most = 64 << 10
+	size := 0
+	for _, l := range lines {
+		size += len(l)
+	}
+	if size > most {
+		return from
+	}
+	return from + sort.Search(len(lines)-from, func(n int) bool {
+		_, _, e := load(bytes.Join(lines[:from+n], nil))
+		return e != nil && e.Error() == err.Error()
+	})
+}
+
+// aliasIn finds an alias at or behind the line from.
+func aliasIn(lines [][]byte, name string, from int) (line, column int) {
+	alias := regexp.MustCompile(`(?:^|[\s,:\[{])(\*` + regexp.QuoteMeta(name) + `)(?:[^0-9A-Za-z_-]|$)`)
+	for i, l := range lines[from-1:] {
+		if m := alias.FindSubmatchIndex(l); m != nil {
+			_, column = position(l, m[2])
+			return from + i, column
+		}
+	}
+	return from, 1
 }
 
 // position turns an offset into a line and a column, both from 1, in characters.
@@ -290,7 +328,9 @@ func (c *converter) alias(n *yaml.Node, depth int) *node {
 	if depth+target.height-1 > maxDepth {
 		return c.giveUp(n, "nested more than %d levels deep", maxDepth)
 	}
-	return target
+	out := *target
+	out.line, out.column = n.Line, n.Column // a value is wrong where it stands, not where it was written out
+	return &out
 }
 
 // key checks a key of a mapping and returns nil where its value is to be passed over.
