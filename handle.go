@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 )
 
 // handleEnvelope is the version of the JSON around an adapter's state; a newer one is refused, an older one decodes for ever.
@@ -44,6 +45,9 @@ func (r HandleRef) validate() error {
 	if r.Extension == "" {
 		return Mark(InvalidArgument, fmt.Errorf("handle of %s names no extension", r.ID))
 	}
+	if !utf8.ValidString(r.Extension) || !utf8.ValidString(r.Host) {
+		return Mark(InvalidArgument, fmt.Errorf("handle of %s: extension %q or host %q is not UTF-8, which JSON would change", r.ID, clip(r.Extension), clip(r.Host)))
+	}
 	return nil
 }
 
@@ -63,8 +67,14 @@ func NewHandle(ref HandleRef, version int, state any) (Handle, error) {
 	return Handle{ref: ref, version: version, state: string(text)}, nil
 }
 
-// BareHandle is identity without state: what is known of a resource whose creation was never answered.
-func BareHandle(ref HandleRef) Handle { return Handle{ref: ref} }
+// BareHandle is identity without state: what is known of a resource whose creation was never answered. An attempt of 0 is the
+// first one. Of no identity it is the zero Handle.
+func BareHandle(ref HandleRef) Handle {
+	if ref.Attempt == 0 && ref != (HandleRef{}) {
+		ref.Attempt = 1
+	}
+	return Handle{ref: ref}
+}
 
 // Ref returns the identity.
 func (h Handle) Ref() HandleRef { return h.ref }
@@ -108,11 +118,15 @@ type handleJSON struct {
 }
 
 // MarshalJSON writes {"sandbox_id", "host", "extension", "attempt", "v", "state_version", "state"}; the zero Handle is null.
+// A handle that could not be read again, such as a bare one of no extension, is an InvalidArgument.
 func (h Handle) MarshalJSON() ([]byte, error) {
 	if h.IsZero() {
 		return []byte("null"), nil
 	}
-	if !plainJSON(string(h.ref.ID)) || !plainJSON(h.ref.Host) || !plainJSON(h.ref.Extension) {
+	if err := h.ref.validate(); err != nil {
+		return nil, err
+	}
+	if !plainJSON(h.ref.Host) || !plainJSON(h.ref.Extension) {
 		return json.Marshal(handleJSON{
 			ID: h.ref.ID, Host: h.ref.Host, Extension: h.ref.Extension, Attempt: h.ref.Attempt,
 			V: handleEnvelope, StateVersion: h.version, State: json.RawMessage(h.state),

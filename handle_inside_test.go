@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// FuzzHandleJSON: what MarshalJSON writes by hand is, byte for byte, what encoding/json writes.
+// FuzzHandleJSON: what MarshalJSON writes by hand is, byte for byte, what encoding/json writes, and is read as it was.
 func FuzzHandleJSON(f *testing.F) {
 	f.Add("sbx-1", "h1", "ext.fake", 1, 1, `{"a":"b"}`)
 	f.Add("sbx-1", "", "ext.<a>", 2, 3, `[1, "<&>", "\u2028ü😀"]`)
@@ -20,9 +20,17 @@ func FuzzHandleJSON(f *testing.F) {
 		if h.IsZero() {
 			return
 		}
+		ref = h.Ref()
 		got, err := h.MarshalJSON()
 		if err != nil {
-			t.Fatal(err)
+			if ref.validate() == nil {
+				t.Fatal(err)
+			}
+			return
+		}
+		var again Handle
+		if err := again.UnmarshalJSON(got); err != nil || again != h {
+			t.Errorf("%s is read as %+v, %v", got, again, err)
 		}
 		want, err := json.Marshal(handleJSON{
 			ID: ref.ID, Host: ref.Host, Extension: ref.Extension, Attempt: ref.Attempt, V: handleEnvelope,
