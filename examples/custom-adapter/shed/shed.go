@@ -17,8 +17,7 @@ import (
 //go:embed ext.shed.yaml
 var manifest []byte
 
-// Adapter registers the handler "shed". Its extension's config says where the boxes are: `dir`, which Defaults to a
-// directory below the temporary one.
+// Adapter registers the handler "shed". In its extension's config `dir` is where the boxes are, by default below os.TempDir.
 func Adapter() sandboxer.Adapter {
 	return sandboxer.Adapter{Handler: "shed", Manifest: manifest, New: func(_ context.Context, s sandboxer.Settings) (sandboxer.Extension, error) {
 		var cfg struct{ Dir string }
@@ -34,65 +33,66 @@ func Adapter() sandboxer.Adapter {
 
 type shed struct{ dir string }
 
-// Provision makes the directory by moving it into place with its labels in it: there is never half a box.
+// Provision writes down whose a box is before it makes it, so that none is ever nobody's. Both may be there already.
 func (s *shed) Provision(ctx context.Context, req *sandboxer.ProvisionRequest) (sandboxer.Handle, error) {
 	if err := errors.Join(ctx.Err(), req.Inputs.Decode(&struct{}{})); err != nil { // it takes no inputs
 		return sandboxer.Handle{}, sandboxer.Refused(sandboxer.CodeOf(err), err)
 	}
-	if have, err := s.labels(req.Name); err == nil && have[sandboxer.LabelOwner] != req.Labels[sandboxer.LabelOwner] {
-		return sandboxer.Handle{}, sandboxer.Refused(sandboxer.AlreadyExists, fmt.Errorf("box %s is somebody else's", req.Name))
-	} else if err == nil {
-		return req.Handle(1, req.Name)
+	_, err := s.labels(req.Name, req.Labels)
+	box := filepath.Join(s.dir, req.Name)
+	if errors.Is(err, sandboxer.NotFound) {
+		text, _ := json.Marshal(req.Labels) // strings, which always encode
+		if err = errors.Join(os.MkdirAll(s.dir, 0o700), os.WriteFile(box+".new", text, 0o600)); err == nil {
+			err = os.Rename(box+".new", box+".labels") // never half there
+		}
 	}
-	text, err := json.Marshal(req.Labels)
-	if err = errors.Join(err, os.MkdirAll(s.dir, 0o700)); err != nil {
-		return sandboxer.Handle{}, sandboxer.Refused(sandboxer.Internal, err)
+	if err == nil {
+		err = os.MkdirAll(box, 0o700)
 	}
-	aside, err := os.MkdirTemp(s.dir, ".new-")
 	if err != nil {
-		return sandboxer.Handle{}, sandboxer.Refused(sandboxer.Unavailable, err)
-	}
-	defer os.RemoveAll(aside) //nolint:errcheck // gone already where it was moved
-	if err := errors.Join(os.WriteFile(filepath.Join(aside, "labels"), text, 0o600), os.Rename(aside, filepath.Join(s.dir, req.Name))); err != nil {
-		return sandboxer.Handle{}, sandboxer.Mark(sandboxer.Unavailable, err)
+		return sandboxer.Handle{}, err
 	}
 	return req.Handle(1, req.Name)
 }
 
-func (s *shed) labels(name string) (labels map[string]string, err error) {
-	text, err := os.ReadFile(filepath.Join(s.dir, name, "labels"))
-	if err == nil {
-		err = json.Unmarshal(text, &labels)
+// labels are those of a box that is ours. Only where they are written nowhere is there none: what cannot be read says nothing.
+func (s *shed) labels(name string, ours map[string]string) (labels map[string]string, err error) {
+	text, err := os.ReadFile(filepath.Join(s.dir, name+".labels"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, sandboxer.Mark(sandboxer.NotFound, fmt.Errorf("there is no box %s", name))
+	}
+	err = errors.Join(err, json.Unmarshal(text, &labels))
+	if owner := ours[sandboxer.LabelOwner]; err == nil && owner != "" && labels[sandboxer.LabelOwner] != owner {
+		return nil, sandboxer.Refused(sandboxer.AlreadyExists, fmt.Errorf("box %s is somebody else's", name))
 	}
 	return labels, err
 }
 
 func (s *shed) WaitReady(ctx context.Context, t sandboxer.Target) (sandboxer.Reachability, error) {
-	name := t.Handle.Ref().Name()
-	if _, err := s.labels(name); errors.Is(err, fs.ErrNotExist) {
-		return sandboxer.Reachability{}, sandboxer.Mark(sandboxer.NotFound, fmt.Errorf("box %s is gone", name))
-	}
-	return sandboxer.Reachability{RemoteDir: filepath.Join(s.dir, name)}, sandboxer.Mark(sandboxer.CodeOf(ctx.Err()), ctx.Err())
+	_, err := s.labels(t.Handle.Ref().Name(), nil)
+	return sandboxer.Reachability{RemoteDir: filepath.Join(s.dir, t.Handle.Ref().Name())}, errors.Join(ctx.Err(), err)
 }
 
+// Teardown removes last what tells the next one that something is left.
 func (s *shed) Teardown(_ context.Context, t sandboxer.Target) (sandboxer.CleanupReport, error) {
-	name := t.Handle.Ref().Name()
-	have, err := s.labels(name)
-	if owner := t.Labels[sandboxer.LabelOwner]; err != nil || (owner != "" && have[sandboxer.LabelOwner] != owner) {
-		return sandboxer.CleanupReport{}, nil // gone, or not ours
+	box := filepath.Join(s.dir, t.Handle.Ref().Name())
+	parts := []string{box + ".new", box, box + ".labels"}
+	switch _, err := s.labels(t.Handle.Ref().Name(), t.Labels); {
+	case errors.Is(err, sandboxer.NotFound), errors.Is(err, sandboxer.AlreadyExists): // gone, or not ours
+		return sandboxer.CleanupReport{}, os.RemoveAll(box + ".new") // of a Provision that was cut off
+	case err != nil:
+		return sandboxer.CleanupReport{Left: parts}, err
 	}
-	box := filepath.Join(s.dir, name)
-	if err := os.RemoveAll(box); err != nil {
-		return sandboxer.CleanupReport{Left: []string{"box " + box}}, sandboxer.Mark(sandboxer.Unavailable, err)
+	for i, part := range parts {
+		if err := os.RemoveAll(part); err != nil {
+			return sandboxer.CleanupReport{Left: parts[i:]}, err
+		}
 	}
 	return sandboxer.CleanupReport{Removed: []string{"box " + box}}, nil
 }
 
 // Inspect is an optional capability: with it the Manager verifies that what it removed is gone.
 func (s *shed) Inspect(_ context.Context, t sandboxer.Target) (sandboxer.Instance, error) {
-	have, err := s.labels(t.Handle.Ref().Name())
-	if err != nil {
-		return sandboxer.Instance{}, sandboxer.Mark(sandboxer.NotFound, err)
-	}
-	return sandboxer.Instance{Handle: t.Handle, State: sandboxer.StateReady, Labels: have}, nil
+	have, err := s.labels(t.Handle.Ref().Name(), nil)
+	return sandboxer.Instance{Handle: t.Handle, State: sandboxer.StateReady, Labels: have}, err
 }
