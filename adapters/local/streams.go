@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
@@ -25,8 +24,8 @@ type streams struct {
 	tty    bool
 
 	pumps  []*pump
-	failed chan error // has room for every stream
-	gone   atomic.Bool
+	failed chan error    // has room for every stream
+	stdin  *stdin        // the caller's; nil where there is none
 	end    chan struct{} // closed when nothing is read from the caller any more
 	closed sync.Once
 	all    chan struct{}
@@ -141,8 +140,11 @@ func (s *streams) run(req sandboxer.ExecRequest) {
 	if s.err != nil {
 		s.pumps = append(s.pumps, startPump(s.err, req.Stderr, "stderr", s.failed))
 	}
+	if req.Stdin != nil {
+		s.stdin = &stdin{r: req.Stdin}
+	}
 	if s.in != nil && (req.Stdin != nil || s.tty) {
-		go s.feed(req.Stdin)
+		go s.feed(s.stdin)
 	}
 	if s.tty && req.TTY.Resize != nil {
 		go s.resize(req.TTY.Resize)
@@ -156,13 +158,63 @@ func (s *streams) run(req sandboxer.ExecRequest) {
 	}()
 }
 
-// feed carries the caller's Stdin. When the command has ended, one Read of it may still be under way; it is the last.
-func (s *streams) feed(r io.Reader) {
+// stdinPatience is how long a Read of the caller's Stdin may take and is not yet said to block.
+const stdinPatience = 50 * time.Millisecond
+
+// stdin reads the caller's Stdin until it is stopped.
+type stdin struct {
+	r io.Reader
+
+	mu      sync.Mutex
+	stopped bool
+	began   time.Time     // of the last Read
+	done    chan struct{} // closed when that one has returned; nil before the first
+}
+
+func (s *stdin) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	if s.stopped {
+		s.mu.Unlock()
+		return 0, os.ErrClosed
+	}
+	done := make(chan struct{})
+	s.began, s.done = time.Now(), done
+	s.mu.Unlock()
+	defer close(done)
+	return s.r.Read(p)
+}
+
+// stop lets no other Read begin. It waits for one that is under way, since the reader is the caller's again afterwards, but
+// not for one that blocks.
+func (s *stdin) stop() {
+	s.mu.Lock()
+	s.stopped = true
+	done, wait := s.done, time.Until(s.began.Add(stdinPatience))
+	s.mu.Unlock()
+	if done == nil {
+		return
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	}
+}
+
+func (s *stdin) isStopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped
+}
+
+// feed carries the caller's Stdin. When the command has ended, one Read that blocks may still be under way; it is the last.
+func (s *streams) feed(r *stdin) {
 	buf := make([]byte, 32<<10)
 	last := byte('\n')
 	for r != nil {
 		n, err := r.Read(buf)
-		if s.gone.Load() {
+		if r.isStopped() {
 			return
 		}
 		if n > 0 {
@@ -222,7 +274,9 @@ func (s *streams) writeError() error {
 // end by itself.
 func (s *streams) close(d *drains) {
 	s.closed.Do(func() {
-		s.gone.Store(true)
+		if s.stdin != nil {
+			s.stdin.stop()
+		}
 		close(s.end)
 		if s.in != nil && s.in != s.out {
 			_ = s.in.Close() // whoever still reads it gets the end
