@@ -79,9 +79,15 @@ func (e *extension) Snapshot(ctx context.Context, t sandboxer.Target, req sandbo
 
 // pack writes the workspace to f and completes s.
 func (x *box) pack(ctx context.Context, f *os.File, s *sandboxer.Snapshot) error {
-	ws, err := x.root.OpenRoot(path.Join(x.claim.Name, workspaceDir))
+	// In two steps, so that a link in the place of the workspace leads to no other sandbox.
+	root, err := x.root.OpenRoot(x.claim.Name)
 	if err != nil {
 		return err
+	}
+	defer func() { _ = root.Close() }() // only read
+	ws, err := root.OpenRoot(workspaceDir)
+	if err != nil {
+		return classifyPath(root, err)
 	}
 	defer func() { _ = ws.Close() }() // only read
 	z, err := zstd.NewWriter(f, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))

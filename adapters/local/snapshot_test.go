@@ -5,6 +5,7 @@ package local_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,6 +38,30 @@ func contents(t *testing.T, root string) []string {
 		t.Fatal(err)
 	}
 	return found
+}
+
+// TestSnapshotThroughALink: what a command puts into the place of its workspace leads a snapshot to no other sandbox's files,
+// as it leads no copy there. The snapshot held them.
+func TestSnapshotThroughALink(t *testing.T) {
+	t.Parallel()
+	root := tempRoot(t)
+	ext := newExtension(t, root, nil)
+	box, other := sandbox(t, ext), sandbox(t, ext)
+	shell(t, ext, other, "echo of the other >secret")
+	shell(t, ext, box, "cd .. && rmdir workspace && ln -s ../"+other.Handle.Ref().Name()+"/workspace workspace")
+	s, err := ext.Snapshot(t.Context(), box, sandboxer.SnapshotRequest{ID: "through-a-link", Labels: box.Labels})
+	if err == nil {
+		drop(t, ext, s)
+	}
+	if !errors.Is(err, sandboxer.InvalidArgument) {
+		t.Errorf("Snapshot = %+v, %v; want InvalidArgument", s, err)
+	}
+	if kept := contents(t, root); len(kept) > 0 {
+		t.Errorf("kept %q", kept)
+	}
+	if err := ext.CopyOut(t.Context(), box, "", io.Discard); !errors.Is(err, sandboxer.InvalidArgument) {
+		t.Errorf("CopyOut: %v, want InvalidArgument", err)
+	}
 }
 
 func TestEqualTreesShareTheirContent(t *testing.T) {
