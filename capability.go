@@ -182,7 +182,8 @@ func (e *ExitError) Error() string {
 }
 
 // FileTransferer moves trees as tar streams. Modes, nanosecond modification times, symbolic links (as links, never what they
-// point to) and empty directories are kept; owners are not. A path of one file moves that file.
+// point to) and empty directories are kept; owners are not, and set-user-ID and set-group-ID bits need not be: a copy in may
+// drop them. A path of one file moves that file.
 type FileTransferer interface {
 	// CopyIn extracts tar into the directory dst, which it creates; nothing is ever written through a link that leaves it.
 	CopyIn(ctx context.Context, t Target, dst string, tar io.Reader) error

@@ -17,7 +17,8 @@ import (
 )
 
 // CopyIn extracts a tar stream into dst. Links arrive as they are and are never written through; a path that goes through
-// a link out of the sandbox is refused.
+// a link out of the sandbox is refused. Set-user-ID and set-group-ID bits are dropped: a program in the workspace would run
+// as the user of the host program, whoever starts it.
 func (e *extension) CopyIn(ctx context.Context, t sandboxer.Target, dst string, tar io.Reader) error {
 	x, err := e.open(ctx, t)
 	if err != nil {
