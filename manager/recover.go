@@ -145,10 +145,8 @@ func (m *Manager) settleOne(ctx context.Context, r *record, cause error) error {
 	a := r.current()
 	if r.State != sandboxer.StateProvisioning && r.State != sandboxer.StateUnknown {
 		cause = nil
-	} else {
-		if a.Since.IsZero() && !a.Handle.HasState() {
-			a.Since = now() // no later than this was the backend asked
-		}
+	} else if !a.Handle.HasState() {
+		a.Since = now() // no later than this was the backend asked; what is stored may be of an earlier call than the last
 	}
 	if ctx.Err() != nil {
 		if cause != nil {

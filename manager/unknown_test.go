@@ -3,6 +3,7 @@ package manager_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -223,4 +224,62 @@ func (x *thief) Unwrap() sandboxer.Extension { return x.Extension }
 func (x *thief) Provision(ctx context.Context, req *sandboxer.ProvisionRequest) (sandboxer.Handle, error) {
 	_, err := x.Extension.Provision(ctx, req)
 	return x.h, err
+}
+
+// delayed is a backend that knows only its listing: what was asked of it may still appear for longest, so that absence is
+// certain only then.
+type delayed struct{ sandboxer.Extension }
+
+const longest = 70 * time.Second
+
+func (x delayed) Unwrap() sandboxer.Extension { return x.Extension }
+
+// HasCapability passes on what the extension can do, that Find makes no Finder of what is none.
+func (x delayed) HasCapability(c sandboxer.Capability) bool {
+	return slices.Contains(sandboxer.Capabilities(x.Extension), c)
+}
+
+func (x delayed) Find(ctx context.Context, req *sandboxer.ProvisionRequest, since time.Time) (sandboxer.Handle, error) {
+	f, _ := sandboxer.As[sandboxer.Finder](x.Extension)
+	if h, err := f.Find(ctx, req, since); err == nil {
+		return h, nil
+	}
+	if left := time.Until(since.Add(longest)); left > 0 {
+		return sandboxer.Handle{}, &sandboxer.Error{Code: sandboxer.Unknown, RetryAfter: left, Err: errors.New("not certain yet")}
+	}
+	return sandboxer.Handle{}, sandboxer.Refused(sandboxer.NotFound, errors.New("no such sandbox"))
+}
+
+// TestLateArrivalOfASecondCall: a call that follows one of which nothing came is not on record by itself; where the process
+// dies in it, what it makes is waited for from then on, and not from when the first was begun. It was seen to fail where
+// recovery asked with the Since of the first: the sandbox appeared behind a record that said failed.
+func TestLateArrivalOfASecondCall(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t, sandboxer.CapFind)
+		a := w.backend.Adapter(w.caps...)
+		build := a.New
+		a.New = func(ctx context.Context, s sandboxer.Settings) (sandboxer.Extension, error) {
+			ext, err := build(ctx, s)
+			return delayed{ext}, err
+		}
+		w.adapters = []sandboxer.Adapter{a}
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Times: 1, Err: sandboxer.Mark(sandboxer.Unavailable, errLost)})
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpProvision, Times: 1, Hang: true, Effect: fake.After, Late: longest - 10*time.Second})
+		p := &process{}
+		m := w.start(p)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		go func() { _, _ = m.Create(ctx, ask("a")) }()
+		pass(longest + 5*time.Second)
+		if n := w.backend.Count(sandboxer.OpProvision); n != 2 {
+			t.Fatalf("asked %d times, want a second time once it was certain that the first made nothing", n)
+		}
+		p.kill()
+		w.backend.Heal()
+		m = w.open()
+		wantState(t, m, "a", sandboxer.StateOrphaned)
+		pass(10 * time.Minute)
+		w.wantLive()
+		wantState(t, m, "a", sandboxer.StateFailed)
+	})
 }
