@@ -168,10 +168,10 @@ func (m *Manager) readMeter(ctx context.Context, x *extension, r *record, a *att
 
 // verifyGone looks whether attempt a still exists, where the extension can look.
 func (m *Manager) verifyGone(ctx context.Context, x *extension, r *record, a *attempt, host sandboxer.Host, keys *keyWatch) error {
-	if finder, ok := sandboxer.As[sandboxer.Finder](x.ext); ok && (!a.Handle.HasState() || !a.Since.IsZero()) {
+	inspector, ok := sandboxer.As[sandboxer.Inspector](x.ext)
+	if finder, finds := sandboxer.As[sandboxer.Finder](x.ext); finds && (!ok || !a.Handle.HasState() || !a.Since.IsZero()) {
 		return m.verifyAbsent(ctx, finder, x, r, a, host, keys)
 	}
-	inspector, ok := sandboxer.As[sandboxer.Inspector](x.ext)
 	if !ok || !a.Handle.HasState() {
 		return nil
 	}
@@ -198,9 +198,15 @@ func (m *Manager) verifyGone(ctx context.Context, x *extension, r *record, a *at
 // verifyTries is how often a sandbox that should be gone is looked at again before its removal counts as failed.
 const verifyTries = 4
 
-// verifyAbsent makes sure that a call whose reply was lost has made nothing, nor ever will.
+// verifyAbsent makes sure that nothing has the name of attempt a: that a call whose reply was lost has made nothing, nor ever
+// will, or that what was made is gone.
 func (m *Manager) verifyAbsent(ctx context.Context, f sandboxer.Finder, x *extension, r *record, a *attempt, host sandboxer.Host, keys *keyWatch) error {
-	for range verifyTries {
+	for tries := range verifyTries {
+		if tries > 0 {
+			if err := sleep(ctx, jittered(50*time.Millisecond<<tries, time.Second)); err != nil {
+				return err
+			}
+		}
 		h, err := m.find(ctx, f, r, a, host, keys)
 		if errors.Is(err, sandboxer.NotFound) {
 			return nil
@@ -208,7 +214,7 @@ func (m *Manager) verifyAbsent(ctx context.Context, f sandboxer.Finder, x *exten
 		if err != nil {
 			return fmt.Errorf("whether it exists cannot be known yet: %w", err)
 		}
-		a.Handle = h // it arrived late
+		a.Handle = h // it arrived late, or is there still
 		err = m.call(ctx, callOf(sandboxer.OpTeardown, r, a), func(ctx context.Context) error {
 			_, err := x.ext.Teardown(ctx, m.target(r, a, host, keys))
 			return err

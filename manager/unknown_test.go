@@ -283,3 +283,22 @@ func TestLateArrivalOfASecondCall(t *testing.T) {
 		wantState(t, m, "a", sandboxer.StateFailed)
 	})
 }
+
+// TestRemovalIsVerifiedByName: a backend that can be asked by name only is asked by name whether a sandbox is gone. It was
+// seen to fail where a sandbox with a handle was only ever inspected: a removal that did nothing was believed.
+func TestRemovalIsVerifiedByName(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t, sandboxer.CapFind)
+		m := w.open()
+		sb := created(t, m, ask("a"))
+		w.backend.Break(fake.TeardownLies)
+		_, err := sb.Teardown(context.Background())
+		wantCode(t, err, sandboxer.Unavailable)
+		wantText(t, err, "still finds it")
+		wantState(t, m, "a", sandboxer.StateOrphaned)
+		w.backend.Mend()
+		pass(time.Minute)
+		w.wantLive()
+		wantState(t, m, "a", sandboxer.StateGone)
+	})
+}
