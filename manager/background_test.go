@@ -56,24 +56,27 @@ func ninetySeconds() { time.Sleep(90 * time.Second) } //nolint:forbidigo // virt
 // TestDoneButNotStored: an error of the store behind a call that was answered is no refusal.
 func TestDoneButNotStored(t *testing.T) {
 	t.Parallel()
-	for name, do := range map[string]func(*manager.Sandbox) error{
-		"pause": func(sb *manager.Sandbox) error { return sb.Pause(context.Background()) },
-		"extend": func(sb *manager.Sandbox) error {
+	for name, c := range map[string]struct {
+		do     func(*manager.Sandbox) error
+		before int // commits before the call, which succeed
+	}{
+		"pause": {func(sb *manager.Sandbox) error { return sb.Pause(context.Background()) }, 1},
+		"extend": {func(sb *manager.Sandbox) error {
 			_, err := sb.Extend(context.Background(), time.Now().Add(48*time.Hour))
 			return err
-		},
-		"teardown": func(sb *manager.Sandbox) error {
+		}, 0},
+		"teardown": {func(sb *manager.Sandbox) error {
 			_, err := sb.Teardown(context.Background())
 			return err
-		},
+		}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, func(t *testing.T) {
 				w := newWorld(t, sandboxer.CapPause, sandboxer.CapExtend)
 				m := w.open()
 				sb := created(t, m, ask("a"))
-				w.store.fail(wrong{Point: "commit", Err: sandboxer.Refused(sandboxer.Unavailable, errors.New("full"))})
-				if err := do(sb); err == nil || sandboxer.IsRefused(err) {
+				w.store.fail(wrong{Point: "commit", Skip: c.before, Err: sandboxer.Refused(sandboxer.Unavailable, errors.New("full"))})
+				if err := c.do(sb); err == nil || sandboxer.IsRefused(err) {
 					t.Errorf("the error is %v, refused %v", err, sandboxer.IsRefused(err))
 				}
 				w.store.heal()

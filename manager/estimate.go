@@ -48,9 +48,9 @@ func (m *Manager) meterOf(extension string) (sandboxer.Meterer, bool) {
 	return sandboxer.As[sandboxer.Meterer](x.ext)
 }
 
-// ownEnd is when the backend has, by its own word, ended the sandbox by itself; zero where it does not do that.
+// ownEnd is when the backend has, by its own word, ended the sandbox by itself; zero where it does not do that, or may not.
 func (m *Manager) ownEnd(r *record) time.Time {
-	if r.Reach == nil || r.Undying {
+	if r.Reach == nil || r.Undying || r.Pausing {
 		return time.Time{}
 	}
 	return r.Reach.ExpiresAt

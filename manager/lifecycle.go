@@ -32,10 +32,10 @@ func (s *Sandbox) exclusively(ctx context.Context, op string, f func(context.Con
 // Pause stops the sandbox; what is in it stays. A paused one is not an error. Its time to live runs on.
 func (s *Sandbox) Pause(ctx context.Context) error {
 	return s.exclusively(ctx, "pause", func(ctx context.Context, r *record) error {
-		if r.State == sandboxer.StatePaused {
+		if r.State == sandboxer.StatePaused && !r.Resuming {
 			return nil
 		}
-		on, err := s.m.subject(r, sandboxer.StateReady)
+		on, err := s.m.subject(r, sandboxer.StateReady, sandboxer.StatePaused)
 		if err != nil {
 			return err
 		}
@@ -43,11 +43,16 @@ func (s *Sandbox) Pause(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		was := r.pending()
+		r.Pausing = true // from here on the backend may not end it by itself
+		if err := s.m.save(ctx, "pausing", r); err != nil {
+			return err
+		}
 		err = s.m.call(ctx, callOf(sandboxer.OpPause, r, on.a), func(ctx context.Context) error { return p.Pause(ctx, on.target) })
 		if err != nil {
-			return s.m.lookAgain(ctx, on, err)
+			return s.m.lookAgain(ctx, on, was, err)
 		}
-		r.State, r.Reason, r.Undying = sandboxer.StatePaused, "paused on request", true
+		r.paused("paused on request")
 		return notStored("it is paused", s.m.save(ctx, "pause", r))
 	})
 }
@@ -55,10 +60,10 @@ func (s *Sandbox) Pause(ctx context.Context) error {
 // Resume continues a paused sandbox. A running one is not an error.
 func (s *Sandbox) Resume(ctx context.Context) error {
 	return s.exclusively(ctx, "resume", func(ctx context.Context, r *record) error {
-		if r.State == sandboxer.StateReady {
+		if r.State == sandboxer.StateReady && !r.Pausing {
 			return nil
 		}
-		on, err := s.m.subject(r, sandboxer.StatePaused)
+		on, err := s.m.subject(r, sandboxer.StatePaused, sandboxer.StateReady)
 		if err != nil {
 			return err
 		}
@@ -66,6 +71,7 @@ func (s *Sandbox) Resume(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		was := r.pending()
 		r.Resuming = true // from here on it may cost money again
 		if err := s.m.save(ctx, "resuming", r); err != nil {
 			return err
@@ -79,7 +85,7 @@ func (s *Sandbox) Resume(ctx context.Context) error {
 			err = checkReach(on.x.id, &reach)
 		}
 		if err != nil {
-			return s.m.lookAgain(ctx, on, err)
+			return s.m.lookAgain(ctx, on, was, err)
 		}
 		s.m.running(r, reach)
 		return notStored("it runs again", s.m.save(ctx, "resumed", r))
@@ -96,7 +102,8 @@ func notStored(done string, err error) error {
 
 // running takes in what a backend says of a sandbox that runs.
 func (m *Manager) running(r *record, reach sandboxer.Reachability) {
-	r.State, r.Reason, r.Resuming, r.Undying = sandboxer.StateReady, "", false, false
+	r.State, r.Reason, r.Undying = sandboxer.StateReady, "", false
+	r.setPending(pending{})
 	reach.Host = r.current().Host
 	r.Reach = &reach
 	if e := reach.ExpiresAt; !e.IsZero() && (r.ExpiresAt.IsZero() || e.Before(r.ExpiresAt)) {
@@ -104,10 +111,17 @@ func (m *Manager) running(r *record, reach sandboxer.Reachability) {
 	}
 }
 
-// lookAgain settles whether a sandbox runs after a pause or a resume whose outcome is not known.
-func (m *Manager) lookAgain(ctx context.Context, on *subject, cause error) error {
+// paused takes in that a sandbox is paused.
+func (r *record) paused(why string) {
+	r.State, r.Reason, r.Undying = sandboxer.StatePaused, why, true
+	r.setPending(pending{})
+}
+
+// lookAgain settles whether a sandbox runs after a pause or a resume whose outcome is not known. was is what had been asked
+// for before that.
+func (m *Manager) lookAgain(ctx context.Context, on *subject, was pending, cause error) error {
 	if sandboxer.IsRefused(cause) && !errors.Is(cause, sandboxer.NotFound) {
-		on.r.Resuming = false
+		on.r.setPending(was)
 		return errors.Join(cause, m.save(ctx, "looked", on.r))
 	}
 	ctx, cancel := m.detach(ctx)
@@ -116,49 +130,63 @@ func (m *Manager) lookAgain(ctx context.Context, on *subject, cause error) error
 }
 
 // observe inspects a sandbox. Not known: there is no Inspector, or another key than the payer's does not see it.
-func (m *Manager) observe(ctx context.Context, on *subject) (state sandboxer.State, known bool, err error) {
+func (m *Manager) observe(ctx context.Context, on *subject) (in sandboxer.Instance, known bool, err error) {
 	inspector, ok := sandboxer.As[sandboxer.Inspector](on.x.ext)
 	if !ok {
-		return "", false, nil
+		return in, false, nil
 	}
 	keys := m.watchKey(on.a.Extension, on.a.Payer)
 	target := on.target
 	target.Secret = keys.secret
-	var in sandboxer.Instance
 	err = m.call(ctx, callOf(sandboxer.OpInspect, on.r, on.a), func(ctx context.Context) (err error) {
 		in, err = inspector.Inspect(ctx, target)
 		return err
 	})
 	switch {
 	case errors.Is(err, sandboxer.NotFound):
-		return sandboxer.StateGone, !keys.usedForeignKey(), nil
+		in.State = sandboxer.StateGone
+		return in, !keys.usedForeignKey(), nil
 	case err == nil && in.State == sandboxer.StateFailed:
-		return sandboxer.StateGone, true, nil
+		in.State = sandboxer.StateGone
 	}
-	return in.State, err == nil, err
+	return in, err == nil, err
 }
 
-// look observes a kept sandbox and stores what it finds: running, paused, or gone. What is not known changes nothing.
+// look observes a kept sandbox and stores what it finds: running, paused, or gone. What is not known changes nothing; where
+// the record is in doubt as well, somebody looks again.
 func (m *Manager) look(ctx context.Context, on *subject) error {
-	state, known, err := m.observe(ctx, on)
+	in, known, err := m.observe(ctx, on)
 	if err != nil || !known {
+		if err != nil && on.r.pending() != (pending{}) {
+			m.lookLater(jobRetry, string(on.r.ID))
+		}
 		return err
 	}
-	was, resuming := on.r.State, on.r.Resuming
-	switch state {
+	r := on.r
+	state, was := r.State, r.pending()
+	switch in.State {
 	case sandboxer.StateGone:
 		ctx, cancel := m.detach(ctx)
 		defer cancel()
-		return m.end(ctx, on.r, lost)
+		return m.end(ctx, r, lost)
 	case sandboxer.StatePaused:
-		on.r.State, on.r.Reason, on.r.Resuming, on.r.Undying = sandboxer.StatePaused, "found paused", false, true
+		if state != sandboxer.StatePaused || was != (pending{}) {
+			r.paused("found paused")
+		}
 	case sandboxer.StateReady:
-		on.r.State, on.r.Reason, on.r.Resuming, on.r.Undying = sandboxer.StateReady, "", false, false
+		if state != sandboxer.StateReady || was != (pending{}) {
+			reach := sandboxer.Reachability{}
+			if r.Reach != nil {
+				reach = *r.Reach
+			}
+			reach.ExpiresAt = in.ExpiresAt.Round(0).UTC() // a pause may have moved it
+			m.running(r, reach)
+		}
 	}
-	if on.r.State == was && on.r.Resuming == resuming {
+	if r.State == state && r.pending() == was {
 		return nil
 	}
-	return m.save(ctx, "looked", on.r)
+	return m.save(ctx, "looked", r)
 }
 
 // lost is the end of a sandbox whose resource disappeared.
@@ -379,10 +407,11 @@ func (m *Manager) retry(id string) {
 			}
 			err = m.end(ctx, r, d.cause)
 		} else if on, unusable := m.subject(r, r.State); unusable == nil {
-			// What it was found to be could not be stored, such as that it is paused now.
-			if err := m.look(ctx, on); err != nil {
+			// Nobody could tell whether it is paused, or that could not be stored.
+			if err = m.look(ctx, on); err != nil {
 				m.cfg.Logger.Warn("a sandbox could not be looked at; it is tried again", "sandbox", id, "consumer", r.Asked.Consumer.ID, "error", err)
 				m.lookLater(jobRetry, id)
+				return
 			}
 		}
 	}

@@ -75,11 +75,11 @@ func (rp *reaper) lost(ctx context.Context, id sandboxer.ID) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", id, err)
 		}
-		state, known, err := rp.m.observe(ctx, on)
+		in, known, err := rp.m.observe(ctx, on)
 		if err != nil {
 			return fmt.Errorf("%s: %w", id, err)
 		}
-		gone = known && state == sandboxer.StateGone
+		gone = known && in.State == sandboxer.StateGone
 	} else if gone, err = rp.m.inspect(ctx, id); err != nil {
 		return fmt.Errorf("%s: %w", id, err)
 	}

@@ -49,6 +49,7 @@ type record struct {
 	Stray     map[string]string        `json:"stray,omitempty"`     // the labels of a resource that the reaper found without a record
 	Undying   bool                     `json:"undying,omitempty"`   // paused: the backend's own deadline does not run
 	Resuming  bool                     `json:"resuming,omitempty"`  // a Resume was begun and its result is not known
+	Pausing   bool                     `json:"pausing,omitempty"`   // a Pause was begun and its result is not known
 	Abandoned bool                     `json:"abandoned,omitempty"` // an operator ended it, whatever may be left
 	Tries     int                      `json:"tries,omitempty"`
 	NextTry   time.Time                `json:"next_try,omitzero"`
@@ -112,6 +113,13 @@ func (r *record) lastN() int {
 func (r *record) ended() bool {
 	return r.State == sandboxer.StateGone || r.State == sandboxer.StateFailed
 }
+
+// pending is what was asked of the backend and whose result is not known. It is stored before it is asked for.
+type pending struct{ pausing, resuming bool }
+
+func (r *record) pending() pending { return pending{r.Pausing, r.Resuming} }
+
+func (r *record) setPending(p pending) { r.Pausing, r.Resuming = p.pausing, p.resuming }
 
 func (r *record) tags() []string {
 	tags := make([]string, 1, 4)

@@ -70,6 +70,8 @@ type glimpse struct {
 	ID        sandboxer.ID    `json:"id"`
 	State     sandboxer.State `json:"state"`
 	ExpiresAt time.Time       `json:"expires_at"`
+	Pausing   bool            `json:"pausing"`
+	Resuming  bool            `json:"resuming"`
 	Attempts  []struct {
 		N         int    `json:"n"`
 		Extension string `json:"extension"`
@@ -110,6 +112,9 @@ func (m *Manager) keep(g *glimpse, look *bySpot) {
 			_, err := m.inspect(ctx, id)
 			return err
 		})
+		if g.Pausing || g.Resuming {
+			m.lookLater(jobRetry, string(id)) // that look is left out where its backend does not answer
+		}
 	}
 }
 

@@ -60,8 +60,8 @@ func (rp *reaper) still(ctx context.Context, a account, in sandboxer.Instance, r
 	ctx, cancel := context.WithTimeout(ctx, rp.m.cfg.TeardownTimeout)
 	defer cancel()
 	if a.x.can(sandboxer.CapInspect) {
-		state, known, err := rp.m.observe(ctx, &subject{r: r, a: r.current(), x: a.x, target: rp.m.target(r, r.current(), a.host, nil)})
-		return !known || state != sandboxer.StateGone, err
+		seen, known, err := rp.m.observe(ctx, &subject{r: r, a: r.current(), x: a.x, target: rp.m.target(r, r.current(), a.host, nil)})
+		return !known || seen.State != sandboxer.StateGone, err
 	}
 	lister, _ := sandboxer.As[sandboxer.Lister](a.x.ext) // it was listed
 	all, err := rp.list(ctx, a, lister)
