@@ -64,7 +64,7 @@ func TestDoneButNotStored(t *testing.T) {
 		"extend": {func(sb *manager.Sandbox) error {
 			_, err := sb.Extend(context.Background(), time.Now().Add(48*time.Hour))
 			return err
-		}, 0},
+		}, 1},
 		"teardown": {func(sb *manager.Sandbox) error {
 			_, err := sb.Teardown(context.Background())
 			return err

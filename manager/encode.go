@@ -112,6 +112,7 @@ func (r *record) members(o *object) {
 	o.trueIf("undying", r.Undying)
 	o.trueIf("resuming", r.Resuming)
 	o.trueIf("pausing", r.Pausing)
+	o.timeIf("extending", r.Extending)
 	o.trueIf("abandoned", r.Abandoned)
 	o.numIf("tries", int64(r.Tries))
 	o.timeIf("next_try", r.NextTry)

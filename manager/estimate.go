@@ -50,7 +50,7 @@ func (m *Manager) meterOf(extension string) (sandboxer.Meterer, bool) {
 
 // ownEnd is when the backend has, by its own word, ended the sandbox by itself; zero where it does not do that, or may not.
 func (m *Manager) ownEnd(r *record) time.Time {
-	if r.Reach == nil || r.Undying || r.Pausing {
+	if r.Reach == nil || r.Undying || r.Pausing || !r.Extending.IsZero() {
 		return time.Time{}
 	}
 	return r.Reach.ExpiresAt

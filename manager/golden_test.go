@@ -84,7 +84,11 @@ func goldenRecords(t *testing.T) map[string]*record {
 		"paused":   {V: 1, ID: "sbx-1", State: sandboxer.StatePaused, Reason: "paused on request", Asked: q, CreatedAt: at, ReadyAt: at, ExpiresAt: at.Add(time.Hour), Attempts: []attempt{ready}, Reach: reach, Undying: true},
 		"resuming": {V: 1, ID: "sbx-1", State: sandboxer.StatePaused, Asked: q, CreatedAt: at, ReadyAt: at, Attempts: []attempt{ready}, Reach: reach, Undying: true, Resuming: true},
 		"pausing":  {V: 1, ID: "sbx-1", State: sandboxer.StateReady, Asked: q, CreatedAt: at, ReadyAt: at, Attempts: []attempt{ready}, Reach: reach, Pausing: true},
-		"burst":    {V: 1, ID: "sbx-1", State: sandboxer.StateReady, Asked: q, CreatedAt: at, ReadyAt: at, Attempts: []attempt{failed, skipped, second}, Reach: reach, Quote: quote},
+		"extending": {
+			V: 1, ID: "sbx-1", State: sandboxer.StateReady, Asked: q, CreatedAt: at, ReadyAt: at, ExpiresAt: at.Add(time.Hour), Attempts: []attempt{ready}, Reach: reach,
+			Extending: at.Add(5 * time.Hour),
+		},
+		"burst": {V: 1, ID: "sbx-1", State: sandboxer.StateReady, Asked: q, CreatedAt: at, ReadyAt: at, Attempts: []attempt{failed, skipped, second}, Reach: reach, Quote: quote},
 		"orphaned": {
 			V: 1, ID: "sbx-1", State: sandboxer.StateOrphaned, Code: sandboxer.Unavailable, Reason: "removal failed 3 times, and is tried again: no route", Cause: "torn down on request",
 			CauseCode: sandboxer.Unavailable, Asked: q, CreatedAt: at, ReadyAt: at, Attempts: []attempt{ready}, Reach: reach, Tries: 3, NextTry: at.Add(time.Minute),

@@ -103,9 +103,10 @@ func notStored(done string, err error) error {
 // running takes in what a backend says of a sandbox that runs.
 func (m *Manager) running(r *record, reach sandboxer.Reachability) {
 	r.State, r.Reason, r.Undying = sandboxer.StateReady, "", false
-	r.setPending(pending{})
+	r.Pausing, r.Resuming = false, false
 	reach.Host = r.current().Host
 	r.Reach = &reach
+	r.endsAt(reach.ExpiresAt)
 	if e := reach.ExpiresAt; !e.IsZero() && (r.ExpiresAt.IsZero() || e.Before(r.ExpiresAt)) {
 		r.ExpiresAt = e.UTC()
 	}
@@ -114,13 +115,16 @@ func (m *Manager) running(r *record, reach sandboxer.Reachability) {
 // paused takes in that a sandbox is paused.
 func (r *record) paused(why string) {
 	r.State, r.Reason, r.Undying = sandboxer.StatePaused, why, true
-	r.setPending(pending{})
+	r.Pausing, r.Resuming = false, false
 }
 
-// lookAgain settles whether a sandbox runs after a pause or a resume whose outcome is not known. was is what had been asked
-// for before that.
+// lookAgain settles what a sandbox does after a pause, a resume or an extension whose outcome is not known. was is what had
+// been asked for before that.
 func (m *Manager) lookAgain(ctx context.Context, on *subject, was pending, cause error) error {
 	if sandboxer.IsRefused(cause) && !errors.Is(cause, sandboxer.NotFound) {
+		if on.r.pending() == was {
+			return cause
+		}
 		on.r.setPending(was)
 		return errors.Join(cause, m.save(ctx, "looked", on.r))
 	}
@@ -157,7 +161,7 @@ func (m *Manager) observe(ctx context.Context, on *subject) (in sandboxer.Instan
 func (m *Manager) look(ctx context.Context, on *subject) error {
 	in, known, err := m.observe(ctx, on)
 	if err != nil || !known {
-		if err != nil && on.r.pending() != (pending{}) {
+		if err != nil && (on.r.Pausing || on.r.Resuming) {
 			m.lookLater(jobRetry, string(on.r.ID))
 		}
 		return err
@@ -170,17 +174,20 @@ func (m *Manager) look(ctx context.Context, on *subject) error {
 		defer cancel()
 		return m.end(ctx, r, lost)
 	case sandboxer.StatePaused:
-		if state != sandboxer.StatePaused || was != (pending{}) {
+		if state != sandboxer.StatePaused || was.pausing || was.resuming {
 			r.paused("found paused")
 		}
 	case sandboxer.StateReady:
-		if state != sandboxer.StateReady || was != (pending{}) {
+		switch {
+		case state != sandboxer.StateReady || was.pausing || was.resuming:
 			reach := sandboxer.Reachability{}
 			if r.Reach != nil {
 				reach = *r.Reach
 			}
-			reach.ExpiresAt = in.ExpiresAt.Round(0).UTC() // a pause may have moved it
+			reach.ExpiresAt = in.ExpiresAt // a pause may have moved it
 			m.running(r, reach)
+		case !in.ExpiresAt.Before(was.extending) && !was.extending.IsZero():
+			r.endsAt(in.ExpiresAt)
 		}
 	}
 	if r.State == state && r.pending() == was {
@@ -214,19 +221,27 @@ func (s *Sandbox) Extend(ctx context.Context, until time.Time) (granted time.Tim
 			limit = r.Reach.ExpiresAt
 		}
 		if ex, ok := sandboxer.As[sandboxer.Extender](on.x.ext); ok {
+			was := r.pending()
+			if !limit.IsZero() && limit.Before(until.Add(margin)) && until.After(r.Extending) {
+				r.Extending = until // from here on it may end only then
+				if err := s.m.save(ctx, "extending", r); err != nil {
+					return err
+				}
+			}
 			err := s.m.call(ctx, callOf(sandboxer.OpExtend, r, on.a), func(ctx context.Context) (err error) {
 				limit, err = ex.Extend(ctx, on.target, until.Add(margin))
 				return err
 			})
-			if err != nil {
+			if err != nil && r.Extending.IsZero() {
 				return err
 			}
+			if err != nil {
+				return s.m.lookAgain(ctx, on, was, err)
+			}
 			on.a.Deadline = until.Add(margin)
+			r.setPending(was)
 			if r.Reach != nil {
-				r.Reach.ExpiresAt = limit.UTC()
-				if limit.IsZero() {
-					r.Reach.ExpiresAt = time.Time{}
-				}
+				r.endsAt(limit)
 			}
 		} else if !limit.IsZero() && until.After(limit) {
 			return sandboxer.Refused(sandboxer.Unsupported, fmt.Errorf("%s ends it by itself at %s and cannot be asked for more", on.x.id, limit.Format(time.RFC3339)))

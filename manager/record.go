@@ -50,6 +50,7 @@ type record struct {
 	Undying   bool                     `json:"undying,omitempty"`   // paused: the backend's own deadline does not run
 	Resuming  bool                     `json:"resuming,omitempty"`  // a Resume was begun and its result is not known
 	Pausing   bool                     `json:"pausing,omitempty"`   // a Pause was begun and its result is not known
+	Extending time.Time                `json:"extending,omitzero"`  // an Extend up to then was begun and its result is not known
 	Abandoned bool                     `json:"abandoned,omitempty"` // an operator ended it, whatever may be left
 	Tries     int                      `json:"tries,omitempty"`
 	NextTry   time.Time                `json:"next_try,omitzero"`
@@ -115,11 +116,25 @@ func (r *record) ended() bool {
 }
 
 // pending is what was asked of the backend and whose result is not known. It is stored before it is asked for.
-type pending struct{ pausing, resuming bool }
+type pending struct {
+	pausing, resuming bool
+	extending         time.Time
+}
 
-func (r *record) pending() pending { return pending{r.Pausing, r.Resuming} }
+func (r *record) pending() pending { return pending{r.Pausing, r.Resuming, r.Extending} }
 
-func (r *record) setPending(p pending) { r.Pausing, r.Resuming = p.pausing, p.resuming }
+func (r *record) setPending(p pending) {
+	r.Pausing, r.Resuming, r.Extending = p.pausing, p.resuming, p.extending
+}
+
+// endsAt takes in when the backend ends r by itself, by its own word: never, where that is zero. What an Extend of which nobody
+// knows asked for may still come.
+func (r *record) endsAt(end time.Time) {
+	r.Reach.ExpiresAt = end.Round(0).UTC()
+	if end.IsZero() || !end.Before(r.Extending) {
+		r.Extending = time.Time{}
+	}
+}
 
 func (r *record) tags() []string {
 	tags := make([]string, 1, 4)

@@ -153,23 +153,99 @@ func TestExtend(t *testing.T) {
 	}
 }
 
-// TestExtendFails: a backend that does not answer changes nothing.
+// TestExtendFails: an extension that is not answered leaves the Manager's own end as it was, which is what the caller was told.
+// When the backend will end the sandbox is not known from then on, so that it is not given up for the end that it had: until
+// the backend shows that it took the extension, or another like it is answered. A refusal leaves all as it was. It was seen to
+// fail where nothing was stored before Extend was called: the record said gone, and the sandbox lived on for hours.
 func TestExtendFails(t *testing.T) {
-	simulate(t, func(t *testing.T) {
-		w := newWorld(t, sandboxer.CapExtend)
-		m := w.open()
-		sb := created(t, m, ask("a"))
-		before := status(t, m, "a").ExpiresAt
-		w.backend.Fail(fake.Fault{Op: sandboxer.OpExtend, Err: sandboxer.Mark(sandboxer.Unavailable, errLost), Effect: fake.After, Times: 1})
-		_, err := sb.Extend(context.Background(), time.Now().Add(5*time.Hour))
-		wantCode(t, err, sandboxer.Unavailable)
-		if got := status(t, m, "a").ExpiresAt; !got.Equal(before) {
-			t.Errorf("ends at %v, want %v as before", got, before)
-		}
-		pass(time.Hour + 5*time.Second)
-		wantState(t, m, "a", sandboxer.StateGone)
-		w.wantLive()
-	})
+	t.Parallel()
+	lost := sandboxer.Mark(sandboxer.Unavailable, errLost)
+	for name, c := range map[string]struct {
+		caps []sandboxer.Capability
+		err  error // nil: the process dies
+		most time.Duration
+		want sandboxer.State // an hour after the end that it had, during which it cannot be removed
+	}{
+		"its reply is lost":                   {err: lost, want: sandboxer.StateOrphaned},
+		"its reply is lost, and it is seen":   {caps: []sandboxer.Capability{sandboxer.CapInspect}, err: lost, want: sandboxer.StateOrphaned},
+		"its reply is lost, and it is capped": {err: lost, most: 70 * time.Minute, want: sandboxer.StateOrphaned},
+		"it is refused":                       {err: errBusy, want: sandboxer.StateGone},
+		"the process dies":                    {want: sandboxer.StateOrphaned},
+		"the process dies, and it is seen":    {caps: []sandboxer.Capability{sandboxer.CapInspect}, want: sandboxer.StateOrphaned},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, append(c.caps, sandboxer.CapExtend)...)
+				w.backend.Behave(fake.Behaviour{MaxLifetime: c.most})
+				p := &process{}
+				m := w.start(p)
+				sb := created(t, m, ask("a"))
+				before := status(t, m, "a").ExpiresAt
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				fault := fake.Fault{Op: sandboxer.OpExtend, Err: c.err, Hang: c.err == nil, Effect: fake.After, Times: 1}
+				if sandboxer.IsRefused(c.err) {
+					fault.Effect = fake.Before
+				}
+				w.backend.Fail(fault)
+				if c.err == nil {
+					go func() { _, _ = sb.Extend(ctx, time.Now().Add(5*time.Hour)) }()
+					pass(time.Second)
+					p.kill()
+					w.backend.Heal()
+					m = w.open()
+				} else {
+					_, err := sb.Extend(ctx, time.Now().Add(5*time.Hour))
+					wantCode(t, err, sandboxer.CodeOf(c.err))
+				}
+				if got := status(t, m, "a").ExpiresAt; !got.Equal(before) {
+					t.Errorf("ends at %v, want %v as before", got, before)
+				}
+				w.backend.Fail(fake.Fault{Op: sandboxer.OpTeardown, Err: lost})
+				pass(2 * time.Hour)
+				wantState(t, m, "a", c.want)
+				w.backend.Heal()
+				pass(20 * time.Minute)
+				wantState(t, m, "a", sandboxer.StateGone)
+				w.wantLive()
+			})
+		})
+	}
+}
+
+// TestExtendIsSettled: once the reply was lost, what the backend shows is its word, as is the answer to another extension like
+// it; the record of what cannot be removed ends ten minutes behind that.
+func TestExtendIsSettled(t *testing.T) {
+	t.Parallel()
+	for name, can := range map[string]sandboxer.Capability{"by looking": sandboxer.CapInspect, "by the next": sandboxer.CapExec} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, sandboxer.CapExtend, can)
+				m := w.open()
+				sb := created(t, m, ask("a"))
+				until := time.Now().Add(5 * time.Hour)
+				w.backend.Fail(fake.Fault{Op: sandboxer.OpExtend, Err: sandboxer.Mark(sandboxer.Unavailable, errLost), Effect: fake.After, Times: 1})
+				_, err := sb.Extend(context.Background(), until)
+				wantCode(t, err, sandboxer.Unavailable)
+				if can != sandboxer.CapInspect {
+					if _, err := sb.Extend(context.Background(), until); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if native := status(t, m, "a").Reachability.ExpiresAt; native.Before(until) {
+					t.Errorf("ends natively at %v, want no earlier than %v", native, until)
+				}
+				w.backend.Fail(fake.Fault{Op: sandboxer.OpTeardown, Err: errLost})
+				w.backend.Fail(fake.Fault{Op: sandboxer.OpInspect, Err: errLost})
+				pass(5 * time.Hour)
+				if s := status(t, m, "a"); s.State == sandboxer.StateGone {
+					t.Errorf("it is given up: %s", s.Reason)
+				}
+				pass(30 * time.Minute)
+				wantState(t, m, "a", sandboxer.StateGone)
+			})
+		})
+	}
 }
 
 // TestExpiryAfterRestart: the next process keeps the times of the last one.
