@@ -441,7 +441,7 @@ func (m *Manager) expire(id sandboxer.ID) {
 		m.unreadable(jobExpire, string(id), err)
 		return
 	}
-	if (r.State != sandboxer.StateReady && r.State != sandboxer.StatePaused) || r.ExpiresAt.IsZero() || now().Before(r.ExpiresAt) {
+	if !r.over() {
 		return // an Extend has armed its own entry
 	}
 	at := r.current().spot()
@@ -450,10 +450,39 @@ func (m *Manager) expire(id sandboxer.ID) {
 		return
 	}
 	defer func() { m.spots.leave(at, err) }()
-	if _, err = m.teardown(m.ctx, id, because{"", "its time to live was over"}); err != nil {
+	if _, err = m.removeExpired(m.ctx, id); err != nil {
 		m.cfg.Logger.Warn("an expired sandbox could not be removed; it is tried again", "sandbox", id, "consumer", r.Asked.Consumer.ID, "error", err)
-		m.lookLater(jobExpire, string(id)) // where it is orphaned by now, that finds nothing to do
 	}
+}
+
+// over reports whether the time to live of a sandbox has passed and nobody removes it yet.
+func (r *record) over() bool {
+	return (r.State == sandboxer.StateReady || r.State == sandboxer.StatePaused) && !r.ExpiresAt.IsZero() && !now().Before(r.ExpiresAt)
+}
+
+// removeExpired removes a sandbox whose time is over, and returns its record; nil where an Extend came first. That is seen only
+// by who holds the lock.
+func (m *Manager) removeExpired(ctx context.Context, id sandboxer.ID) (r *record, err error) {
+	ctx, cancel := m.detach(ctx)
+	defer cancel()
+	defer func() {
+		if err != nil {
+			m.lookLater(jobExpire, string(id)) // where it is orphaned by now, that finds nothing to do
+		}
+	}()
+	held, release, err := m.acquireToRemove(ctx, string(id))
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	r, err = m.load(held, id)
+	if errors.Is(err, sandboxer.NotFound) {
+		return nil, nil // ended, and its record dropped since
+	}
+	if err != nil || !r.over() {
+		return nil, err
+	}
+	return r, wrap("teardown", r, m.end(ctx, r, because{"", "its time to live was over"}))
 }
 
 // unreadable looks again later when the store does not answer: nothing that is due is forgotten.

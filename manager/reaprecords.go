@@ -48,14 +48,15 @@ func reapedRecord(r *record, why string) Reaped {
 }
 
 func (rp *reaper) expired(ctx context.Context, id sandboxer.ID) error {
-	r, err := rp.m.load(ctx, id)
-	if err != nil {
-		return err
+	var r *record
+	var err error
+	if rp.o.DryRun {
+		r, err = rp.m.load(ctx, id)
+	} else {
+		r, err = rp.m.removeExpired(ctx, id)
 	}
-	if !rp.o.DryRun {
-		if _, err := rp.m.teardown(ctx, id, because{"", "its time to live was over"}); err != nil {
-			return err
-		}
+	if err != nil || r == nil {
+		return err
 	}
 	rp.add(&rp.report.Expired, reapedRecord(r, "expired at "+r.ExpiresAt.Format(time.RFC3339)))
 	return nil
