@@ -68,7 +68,7 @@ func (m *Manager) orphan(ctx context.Context, r *record, err error) error {
 	r.State = sandboxer.StateOrphaned
 	r.Tries++
 	wait := jittered(retryBase<<min(r.Tries-1, 20), retryMost)/2 + min(retryBase<<min(r.Tries-1, 20), retryMost)/2
-	r.NextTry = now().Add(max(wait, sandboxer.RetryAfterOf(err)))
+	r.NextTry = now().Add(max(wait, putOff(err)))
 	r.Reason = fmt.Sprintf("removal failed %d times, and is tried again: %v", r.Tries, err)
 	if saveErr := m.save(ctx, "O", r); saveErr != nil {
 		return errors.Join(err, saveErr)
@@ -79,7 +79,12 @@ func (m *Manager) orphan(ctx context.Context, r *record, err error) error {
 const (
 	retryBase = 2 * time.Second
 	retryMost = 10 * time.Minute
+	retryHint = time.Hour // where the backend says when
 )
+
+// putOff is how long the next try of a removal waits by the word of the backend. Believed without bounds, one such word would
+// be the end of the removal.
+func putOff(err error) time.Duration { return min(sandboxer.RetryAfterOf(err), retryHint) }
 
 // tearDown calls the extension and believes it only where it cannot look.
 func (m *Manager) tearDown(ctx context.Context, r *record, a *attempt) (sandboxer.CleanupReport, *sandboxer.MeterReading, error) {

@@ -127,3 +127,46 @@ func TestUnknownThenRefused(t *testing.T) {
 		w.wantLive()
 	})
 }
+
+// TestRemovalIsPutOff: a removal comes back when the backend has said that it should, and in an hour where it has said anything
+// beyond that. It was seen to fail where the word was believed without bounds: one of a year was the end of the removal.
+func TestRemovalIsPutOff(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ hint, want time.Duration }{
+		"for a while":   {20 * time.Minute, 20 * time.Minute},
+		"for a year":    {365 * 24 * time.Hour, time.Hour},
+		"into the past": {-time.Hour, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, sandboxer.CapSnapshot)
+				m := w.open()
+				ctx := context.Background()
+				req := ask("a")
+				req.TTL = sandboxer.NoTTL
+				sb := created(t, m, req)
+				if _, err := sb.Snapshot(ctx, sandboxer.SnapshotRequest{ID: "s"}); err != nil {
+					t.Fatal(err)
+				}
+				for _, op := range []sandboxer.Op{sandboxer.OpTeardown, sandboxer.OpDeleteSnapshot} {
+					w.backend.Fail(fake.Fault{Op: op, Err: sandboxer.Mark(sandboxer.Unavailable, errLost), RetryAfter: c.hint, Times: 1})
+				}
+				if _, err := sb.Teardown(ctx); err == nil {
+					t.Error("no error")
+				}
+				if err := m.DeleteSnapshot(ctx, "s"); err == nil {
+					t.Error("no error")
+				}
+				if got := time.Until(status(t, m, "a").NextTry); got < c.want || got > c.want+5*time.Second {
+					t.Errorf("the next try comes in %v, want %v", got, c.want)
+				}
+				pass(c.want - time.Second)
+				if c.want > 0 {
+					w.wantLive("a", "snapshot/s")
+				}
+				pass(time.Minute)
+				w.wantLive()
+			})
+		})
+	}
+}

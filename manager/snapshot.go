@@ -160,7 +160,7 @@ func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 		return m.forget(ctx, r, bill...)
 	}
 	r.Tries++
-	r.NextTry = now().Add(max(retryBase+jittered(retryBase<<min(r.Tries, 20), retryMost), sandboxer.RetryAfterOf(err)))
+	r.NextTry = now().Add(max(retryBase+jittered(retryBase<<min(r.Tries, 20), retryMost), putOff(err)))
 	r.Reason = clip(fmt.Sprintf("deletion failed %d times, and is tried again: %v", r.Tries, err), maxReason)
 	return errors.Join(err, m.saveSnapshot(ctx, "snapshot-orphan", r))
 }
