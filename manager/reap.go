@@ -51,7 +51,7 @@ func (m *Manager) Reap(ctx context.Context, o ReapOptions) (ReapReport, error) {
 		return ReapReport{}, wrap("reap", nil, err)
 	}
 	defer done()
-	rp := &reaper{m: m, o: o, owners: []string{m.owner}, seen: map[string]bool{}, silent: map[spot]bool{}}
+	rp := &reaper{m: m, o: o, owners: []string{m.owner}, seen: map[sighting]bool{}, silent: map[view]bool{}}
 	for _, id := range o.FormerStores {
 		rp.owners = append(rp.owners, ownerLabel(m.cfg.Owner, id))
 	}
@@ -67,8 +67,8 @@ type reaper struct {
 	mu     sync.Mutex // guards what follows
 	report ReapReport
 	errs   []error
-	seen   map[string]bool // names that a listing showed
-	silent map[spot]bool   // where a listing failed: nobody is asked there again
+	seen   map[sighting]bool // what a listing showed
+	silent map[view]bool     // where a listing failed: nobody is asked there again
 }
 
 // account is one view of a backend: a host, or whose key it is looked at with.
@@ -106,6 +106,22 @@ func (rp *reaper) run(ctx context.Context) error {
 }
 
 func (a account) spot() spot { return spot{a.x.id, a.host.ID} }
+
+// view is where one listing can show things: a spot, as one tenant's key shows it.
+type view struct {
+	spot
+	tenant string
+}
+
+func (a account) view() view { return view{a.spot(), a.payer.Tenant} }
+
+func (a *attempt) view() view { return view{a.spot(), a.Payer.Tenant} }
+
+// sighting is a name in a listing.
+type sighting struct {
+	view
+	name string
+}
 
 // failed notes an error beside the report.
 func (rp *reaper) failed(err error) {
@@ -184,7 +200,7 @@ func (rp *reaper) query(a account, owner string) sandboxer.ListQuery {
 func (rp *reaper) incomplete(a account, what string, err error) {
 	rp.mu.Lock()
 	rp.report.Incomplete = append(rp.report.Incomplete, fmt.Sprintf("%s of %v: %v", what, a, err))
-	rp.silent[a.spot()] = true
+	rp.silent[a.view()] = true
 	rp.mu.Unlock()
 	rp.m.cfg.Logger.Warn("a listing is incomplete; nothing is concluded from it", "what", what, "of", a.String(), "error", err)
 }
@@ -227,7 +243,7 @@ func (rp *reaper) instances(ctx context.Context, a account) {
 			continue // not as this library stamps it
 		}
 		rp.mu.Lock()
-		rp.seen[a.x.id+"/"+name] = true
+		rp.seen[sighting{a.view(), name}] = true
 		rp.mu.Unlock()
 		if err := checkListed(a, in.Handle.Ref()); err != nil {
 			rp.odd(a, err)

@@ -26,7 +26,7 @@ func (rp *reaper) records(ctx context.Context) error {
 		case r.State != sandboxer.StateReady && r.State != sandboxer.StatePaused:
 		case !r.ExpiresAt.IsZero() && now().After(r.ExpiresAt.Add(10*time.Second)): // the schedule was given its chance
 			work.add(a.spot(), func(ctx context.Context) error { return rp.expired(ctx, id) })
-		case !rp.seen[a.Extension+"/"+a.Name] && !rp.silent[a.spot()]:
+		case !rp.seen[sighting{a.view(), a.Name}] && !rp.silent[a.view()]:
 			work.add(a.spot(), func(ctx context.Context) error { return rp.lost(ctx, id) })
 		}
 	}
