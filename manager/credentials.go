@@ -44,6 +44,19 @@ func (m *Manager) payer(ctx context.Context, x *extension, c sandboxer.Consumer)
 	return p, nil
 }
 
+// keyNow is the version of the key that p has at x now; the one on record where that cannot be told.
+func (m *Manager) keyNow(ctx context.Context, x *extension, p sandboxer.Payer) string {
+	key := p.Key
+	_ = within(ctx, "the key of "+x.id, m.cfg.CallTimeout, "CallTimeout", func(ctx context.Context) error {
+		s, err := m.cfg.Secrets.Secret(ctx, x.pays[0], p)
+		if err == nil {
+			key = s.Version()
+		}
+		return err
+	})
+	return key
+}
+
 func codeOr(err error, or sandboxer.Code) sandboxer.Code {
 	if c := sandboxer.CodeOf(err); c != sandboxer.Unknown {
 		return c

@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/internal/own"
+	"github.com/sand-boxer/sandboxer/manager/store"
 )
 
 // ReapOptions narrows or widens a reap.
@@ -19,6 +21,9 @@ type ReapOptions struct {
 	// FormerStores are the IDs of earlier stores of the same Config.Owner that are lost for good: what carries them is
 	// treated as this Manager's own, of which no record is left.
 	FormerStores []string
+	// Tenants are looked for with their own keys also where no record names them: a new store knows none of those who had
+	// something in a lost one.
+	Tenants []string
 }
 
 // ReapReport says what a reap removed, or, of a dry run, what it would remove.
@@ -139,20 +144,9 @@ func (rp *reaper) add(list *[]Reaped, r Reaped) {
 
 // accounts finds every place where something of this Manager may be: all hosts, and the keys of all payers on record.
 func (rp *reaper) accounts(ctx context.Context) ([]account, error) {
-	type key struct {
-		extension string
-		payer     sandboxer.Payer
-	}
-	payers := map[key]bool{}
-	for r, err := range rp.m.records(ctx, Filter{}) {
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range r.Attempts {
-			if a.N > 0 {
-				payers[key{a.Extension, a.Payer}] = true
-			}
-		}
+	payers, err := rp.payers(ctx)
+	if err != nil {
+		return nil, err
 	}
 	var out []account
 	for _, id := range slices.Sorted(maps.Keys(rp.m.extensions)) {
@@ -166,17 +160,66 @@ func (rp *reaper) accounts(ctx context.Context) ([]account, error) {
 		case len(x.pays) == 0:
 			out = append(out, account{x: x})
 		default:
-			if p, err := rp.m.payer(ctx, x, sandboxer.Consumer{}); err == nil { // the platform's own
-				payers[key{id, p}] = true
-			}
-			for k := range payers {
-				if k.extension == id {
-					out = append(out, account{x: x, payer: k.payer})
-				}
+			for _, p := range rp.keys(ctx, x, payers[id]) {
+				out = append(out, account{x: x, payer: p})
 			}
 		}
 	}
 	return out, nil
+}
+
+// payers are all who pay for something on record, by extension.
+func (rp *reaper) payers(ctx context.Context) (map[string]map[sandboxer.Payer]bool, error) {
+	out := map[string]map[sandboxer.Payer]bool{}
+	add := func(extension string, p sandboxer.Payer) {
+		if out[extension] == nil {
+			out[extension] = map[sandboxer.Payer]bool{}
+		}
+		out[extension][p] = true
+	}
+	for r, err := range rp.m.records(ctx, Filter{}) {
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range r.Attempts {
+			if a.N > 0 {
+				add(a.Extension, a.Payer)
+			}
+		}
+	}
+	for sr, err := range rp.m.cfg.Store.Scan(ctx, store.Query{Kind: kindSnapshot}) {
+		if err != nil {
+			return nil, err
+		}
+		r, err := decodeSnapshot(sr)
+		if err != nil {
+			return nil, err
+		}
+		add(r.Snap.Extension, r.Snap.Payer)
+	}
+	return out, nil
+}
+
+// keys are those that x is to be looked at with: the platform's, those of known payers, and those of the tenants that were
+// named. Payers for whom one and the same key is handed out now, such as those of before and after it was rotated, are one.
+func (rp *reaper) keys(ctx context.Context, x *extension, known map[sandboxer.Payer]bool) []sandboxer.Payer {
+	all := slices.Collect(maps.Keys(known))
+	for _, tenant := range append([]string{""}, rp.o.Tenants...) {
+		p, err := rp.m.payer(ctx, x, sandboxer.Consumer{Tenant: tenant})
+		switch {
+		case err == nil:
+			all = append(all, p)
+		case tenant != "": // the platform need not have one
+			rp.incomplete(account{x: x, payer: sandboxer.Payer{Tenant: tenant}}, "listing", err)
+		}
+	}
+	for i := range all {
+		all[i].Key = rp.m.keyNow(ctx, x, all[i])
+	}
+	slices.SortFunc(all, func(a, b sandboxer.Payer) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Key, b.Key))
+	})
+	return slices.Compact(all)
 }
 
 func (a account) String() string {
