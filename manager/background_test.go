@@ -3,12 +3,15 @@ package manager_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/fake"
 	"github.com/sand-boxer/sandboxer/manager"
+	"github.com/sand-boxer/sandboxer/metering"
 )
 
 // TestRemovalThatCannotBegin: whoever asked for it may never ask again, so that it goes on in the background.
@@ -166,4 +169,85 @@ func TestDeadBackendHoldsNobody(t *testing.T) {
 		pass(time.Hour)
 		w.wantLive()
 	})
+}
+
+// stuck is an exporter, and an extension, that never returns before it is let go.
+type stuck struct {
+	sandboxer.Extension
+	end     chan struct{}
+	running atomic.Int32
+	most    atomic.Int32 // that ran at once
+}
+
+func (x *stuck) Unwrap() sandboxer.Extension { return x.Extension }
+
+func (x *stuck) Close() error { <-x.end; return nil }
+
+func (x *stuck) Export(context.Context, []metering.Record) error {
+	x.most.Store(max(x.most.Load(), x.running.Add(1)))
+	defer x.running.Add(-1)
+	<-x.end
+	return nil
+}
+
+// TestCloseLeavesBehind: neither an exporter that ignores the end of its context nor an extension that does not close keeps
+// Close for ever, and an exporter is called by one goroutine at a time also then. It was seen to fail where the last delivery,
+// and the closing of extensions, had no bounds.
+func TestCloseLeavesBehind(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		exports, background bool
+		text                string
+	}{
+		"an exporter":                   {exports: true, text: "delivery of meter records"},
+		"an exporter in the background": {exports: true, background: true, text: "exporters"},
+		"an extension":                  {text: "closing ext.fake"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, sandboxer.CapMeter)
+				x := &stuck{end: make(chan struct{})}
+				if c.exports {
+					meter, err := metering.New(metering.Config{Exporters: []metering.Exporter{x}, Interval: time.Minute})
+					if err != nil {
+						t.Fatal(err)
+					}
+					w.cfg.Meter = meter
+				} else {
+					a := w.backend.Adapter(w.caps...)
+					build := a.New
+					a.New = func(ctx context.Context, s sandboxer.Settings) (_ sandboxer.Extension, err error) {
+						x.Extension, err = build(ctx, s)
+						return x, err
+					}
+					w.adapters = []sandboxer.Adapter{a}
+				}
+				m, err := manager.New(context.Background(), w.config())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := created(t, m, ask("a")).Teardown(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				if c.background {
+					pass(2 * time.Minute)
+				}
+				begun := time.Now()
+				free := time.AfterFunc(time.Hour, func() { close(x.end) })
+				err = m.Close()
+				wantCode(t, err, sandboxer.DeadlineExceeded)
+				wantText(t, err, c.text, "left behind")
+				if took := time.Since(begun); took > 10*time.Minute {
+					t.Errorf("it took %v", took)
+				}
+				if free.Stop() {
+					close(x.end)
+				}
+				synctest.Wait()
+				if n := x.most.Load(); n > 1 {
+					t.Errorf("%d exports at once", n)
+				}
+			})
+		})
+	}
 }

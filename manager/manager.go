@@ -39,6 +39,8 @@ type Manager struct {
 
 	release func() // gives the store free
 
+	delivering chan struct{} // full while meter records are delivered
+
 	sched   *schedule // what is due at its time
 	retries *schedule // what did not succeed: it may be much, and take long, and keeps nothing else waiting
 	events  *broadcast
@@ -83,7 +85,7 @@ func open(ctx context.Context, cfg Config) (*Manager, error) {
 		uses:     map[sandboxer.ID]map[*context.CancelCauseFunc]struct{}{},
 		forwards: map[sandboxer.ID]map[int]*forward{}, inUse: map[string]int{},
 		looks: map[look]bool{}, doomed: map[string]doom{},
-		events: newBroadcast(),
+		delivering: make(chan struct{}, 1), events: newBroadcast(),
 	}
 	for _, h := range cfg.Hosts {
 		m.hosts[h.ID] = h
@@ -159,7 +161,8 @@ func (m *Manager) every(interval time.Duration, f func(context.Context)) {
 // Close refuses new work, cancels creates in flight and waits for their clean-up. Live sandboxes live on, and so do their
 // records: the next Manager of the store finds them. With a store that is not durable everything is removed instead. What
 // cannot be finished within TeardownTimeout stays an intent; where an extension does not return even then, Close gives up
-// waiting for it some seconds later, says so, and does not close the extensions. Closing again does nothing.
+// waiting for it some seconds later, says so, and does not close the extensions. The last delivery of meter records, and the
+// closing of the extensions, are left behind in the same way. Closing again does nothing.
 func (m *Manager) Close() error {
 	m.mu.Lock()
 	if m.closed {
@@ -178,9 +181,12 @@ func (m *Manager) Close() error {
 	}
 	stuck := m.stop()
 	if m.cfg.Meter != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), m.cfg.TeardownTimeout)
-		m.deliver(ctx)
-		cancel()
+		errs = append(errs, m.bounded("the last delivery of meter records, which are kept", func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), m.cfg.TeardownTimeout)
+			defer cancel()
+			m.deliver(ctx)
+			return nil
+		}))
 	}
 	if stuck == nil {
 		errs = append(errs, m.closeExtensions())
@@ -217,19 +223,38 @@ func (m *Manager) stop() error {
 		return nil
 	case <-late.C:
 		return sandboxer.Mark(sandboxer.DeadlineExceeded, fmt.Errorf(
-			"calls of extensions, or functions given to Run, still run %v after their contexts ended; they are left behind, and what they make is settled when a manager opens the store again", most))
+			"calls of extensions or exporters, or functions given to Run, still run %v after their contexts ended; they are left behind, and what they make is settled when a manager opens the store again", most))
 	}
 }
 
 // closeMargin is how long Close waits beyond what is cleaned up in TeardownTimeout.
 const closeMargin = 10 * time.Second
 
-func (m *Manager) closeExtensions() error {
-	var errs []error
-	for _, x := range m.extensions {
-		errs = append(errs, x.close())
+// bounded waits for f no longer than Close waits for anything. What then still runs is left behind.
+func (m *Manager) bounded(what string, f func() error) error {
+	most := m.cfg.TeardownTimeout + closeMargin
+	ended := make(chan error, 1)
+	go func() {
+		err := sandboxer.Mark(sandboxer.Internal, fmt.Errorf("%s: it ended its goroutine", what)) // unless f returns
+		defer func() { ended <- err }()
+		err = f()
+	}()
+	late := time.NewTimer(most)
+	defer late.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-late.C:
+		return sandboxer.Mark(sandboxer.DeadlineExceeded, fmt.Errorf("%s: it still runs after %v, and is left behind", what, most))
 	}
-	return errors.Join(errs...)
+}
+
+func (m *Manager) closeExtensions() error {
+	all := &parallel{slots: make(chan struct{}, max(1, len(m.extensions)))} // one that hangs keeps no other open
+	for id, x := range m.extensions {
+		all.do(func() error { return m.bounded("closing "+id, x.close) })
+	}
+	return all.wait()
 }
 
 // detach gives clean-up a context of its own: ctx's values, TeardownTimeout, and nobody's cancellation.

@@ -107,10 +107,17 @@ func (rp *reaper) purge(ctx context.Context, r *record) {
 // deliverTimeout bounds one round of deliveries: an exporter whose peer is dead must not be the last that is heard of.
 const deliverTimeout = 5 * time.Minute
 
-// deliver hands meter records on. What fails is delivered again, by the next call.
+// deliver hands meter records on, in one goroutine at a time. What fails is delivered again, by the next call.
 func (m *Manager) deliver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, deliverTimeout)
 	defer cancel()
+	select {
+	case m.delivering <- struct{}{}:
+		defer func() { <-m.delivering }()
+	case <-ctx.Done():
+		m.cfg.Logger.WarnContext(ctx, "meter records could not be delivered, because an exporter has not returned; they are kept")
+		return
+	}
 	if _, err := m.cfg.Meter.Deliver(ctx, m.cfg.Store); err != nil {
 		m.cfg.Logger.WarnContext(ctx, "meter records could not be delivered; they are kept", "error", err)
 	}
