@@ -201,6 +201,7 @@ var lost = because{sandboxer.NotFound, "it was gone at the backend: it ended the
 
 // Extend moves the end of the sandbox to until and returns the end that it has then: what the backend granted, if that is
 // earlier. It never shortens: an until before the present end changes nothing. InvalidArgument for a time that has passed.
+// After an error the end is what it was, though the backend may have been told, and would end the sandbox by itself only later.
 func (s *Sandbox) Extend(ctx context.Context, until time.Time) (granted time.Time, err error) {
 	err = s.exclusively(ctx, "extend", func(ctx context.Context, r *record) error {
 		at := now()
