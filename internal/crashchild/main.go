@@ -1,6 +1,7 @@
 // Crashchild is a program that uses a Manager and is killed while it does: the crash tests build it with the tag
 // sandboxer_crash, run one scenario of it against a backend in their own process, and look at what it left. It prints what
-// it was promised: "have <id>" when a Create has returned, "drop <id>" before it gives a sandbox up.
+// it was promised: "have <id>" when a Create has returned, "drop <id>" before it gives a sandbox up, the same of snapshots as
+// "have-snapshot" and "drop-snapshot", and "reaped <name>" for what its reaper says should not be there.
 package main
 
 import (

@@ -144,7 +144,10 @@ func transfer(ctx context.Context, c *child) error {
 	}
 	fmt.Println("have-snapshot snap")
 	other := map[string]string{"h1": "h2", "h2": "h1"}[status.Host]
-	_, err = c.m.TransferSnapshot(ctx, "snap", other)
+	there, err := c.m.TransferSnapshot(ctx, "snap", other)
+	if err == nil {
+		fmt.Println("have-snapshot", there.ID)
+	}
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,11 +40,36 @@ func (c *child) something(ctx context.Context) {
 	case n < 50:
 		c.makeOne(ctx)
 	case n < 52:
-		if _, err := c.m.Reap(ctx, manager.ReapOptions{}); err == nil {
-			fmt.Println("did reap")
-		}
+		c.reap(ctx)
 	default:
 		c.useOne(ctx)
+	}
+}
+
+// reap has the reaper look beside everything else that goes on. It should find nothing: what it finds was leaked, or is not
+// its to remove. That is said before it is removed, lest the process dies in between.
+func (c *child) reap(ctx context.Context) {
+	for _, dry := range []bool{true, false} {
+		report, err := c.m.Reap(ctx, manager.ReapOptions{DryRun: dry})
+		for _, r := range slices.Concat(report.Orphaned, report.Snapshots) {
+			fmt.Println("reaped", r.Name)
+		}
+		if err != nil {
+			return
+		}
+	}
+	fmt.Println("did reap")
+}
+
+func (c *child) snapshotOne(ctx context.Context, sb *manager.Sandbox) {
+	s, err := sb.Snapshot(ctx, sandboxer.SnapshotRequest{})
+	if err != nil {
+		return
+	}
+	fmt.Println("have-snapshot", s.ID)
+	if rand.IntN(3) > 0 {
+		fmt.Println("drop-snapshot", s.ID)
+		_ = c.m.DeleteSnapshot(ctx, s.ID)
 	}
 }
 
@@ -103,9 +129,7 @@ func (c *child) useOne(ctx context.Context) {
 	case 2:
 		_, _ = sb.Extend(ctx, time.Now().Add(2*time.Hour))
 	case 3:
-		if s, err := sb.Snapshot(ctx, sandboxer.SnapshotRequest{}); err == nil && rand.IntN(3) > 0 {
-			_ = c.m.DeleteSnapshot(ctx, s.ID)
-		}
+		c.snapshotOne(ctx, sb)
 	case 4:
 		_, _ = sb.Output(ctx, "true")
 	case 5:

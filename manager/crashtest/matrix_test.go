@@ -27,7 +27,9 @@ import (
 // Manager: C1 committed after Provision instead of before (a resource without a record, at call/provision/after); T2
 // committed before Teardown (the same, at call/teardown/before); recovery that keeps "provisioning" records (a record
 // without an end, at commit/C1/after); the bill left out of T2's commit (a name without a bill, everywhere); the snapshot's
-// intent committed after the call (a snapshot without a record, at call/snapshot/after).
+// intent committed after the call (a snapshot without a record, at call/snapshot/after); recovery that ends unfinished creates
+// without a teardown, where the reaper would find what they made (a resource without a record, at call/provision/after); a
+// start that deletes every stored snapshot (one that had been taken is gone, at every point of restore behind it).
 func TestCrashPoints(t *testing.T) {
 	t.Parallel()
 	child := build(t)
@@ -197,6 +199,7 @@ type world struct {
 	store   string
 	backend *fake.Backend
 	url     string
+	planted string // the name of what no record knows, where there is such a thing
 }
 
 func newWorld(t *testing.T, s scenario) *world {
