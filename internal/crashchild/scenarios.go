@@ -47,7 +47,9 @@ func scenarios() map[string]scenario {
 		"snapshot":    {play: snapshot},
 		"snapfail":    {play: snapshotFails},
 		"restore":     {play: restore},
-		"transfer":    {play: transfer},
+		"transfer":    {play: transfer("profile.hosts", false)},
+		"move":        {play: transfer("profile.peers", false)},
+		"movelost":    {play: transfer("profile.peers", true)},
 		"extend":      {play: extend},
 		"pause":       {play: pause},
 		"pauselost":   {play: pauseLost},
@@ -130,25 +132,33 @@ func restore(ctx context.Context, c *child) error {
 	return err
 }
 
-func transfer(ctx context.Context, c *child) error {
-	sb, err := c.create(ctx, "box", "profile.hosts", "")
-	if err != nil {
+// transfer copies a snapshot to the other host, or is meant to fail at that.
+func transfer(profile string, fails bool) func(context.Context, *child) error {
+	return func(ctx context.Context, c *child) error {
+		sb, err := c.create(ctx, "box", profile, "")
+		if err != nil {
+			return err
+		}
+		status, err := sb.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if _, err := sb.Snapshot(ctx, sandboxer.SnapshotRequest{ID: "snap"}); err != nil {
+			return err
+		}
+		fmt.Println("have-snapshot snap")
+		other := map[string]string{"h1": "h2", "h2": "h1"}[status.Host]
+		there, err := c.m.TransferSnapshot(ctx, "snap", other)
+		switch {
+		case err == nil && fails:
+			return errors.New("the transfer should have failed")
+		case fails:
+			return c.settled(ctx)
+		case err == nil:
+			fmt.Println("have-snapshot", there.ID)
+		}
 		return err
 	}
-	status, err := sb.Status(ctx)
-	if err != nil {
-		return err
-	}
-	if _, err := sb.Snapshot(ctx, sandboxer.SnapshotRequest{ID: "snap"}); err != nil {
-		return err
-	}
-	fmt.Println("have-snapshot snap")
-	other := map[string]string{"h1": "h2", "h2": "h1"}[status.Host]
-	there, err := c.m.TransferSnapshot(ctx, "snap", other)
-	if err == nil {
-		fmt.Println("have-snapshot", there.ID)
-	}
-	return err
 }
 
 func extend(ctx context.Context, c *child) error {
@@ -187,7 +197,11 @@ func use(ctx context.Context, c *child) error {
 	if err != nil {
 		return err
 	}
-	if err := sb.CopyIn(ctx, "", fs.FS(fstest.MapFS{"f": {Data: []byte("x")}})); err != nil {
+	tree := fs.FS(fstest.MapFS{"f": {Data: []byte("x")}})
+	if err := sb.CopyIn(ctx, "", tree); err != nil {
+		return err
+	}
+	if err := sb.Sync(ctx, "synced", tree); err != nil {
 		return err
 	}
 	if _, err := sb.Output(ctx, "true"); err != nil {

@@ -18,7 +18,7 @@ func Blind() []sandboxer.Capability { return []sandboxer.Capability{sandboxer.Ca
 
 // Extensions are the ids of the extensions, each with whether it is blind.
 func Extensions() map[string]bool {
-	return map[string]bool{"ext.full": false, "ext.steps": false, "ext.spare": false, "ext.hosts": false, "ext.blind": true}
+	return map[string]bool{"ext.full": false, "ext.steps": false, "ext.spare": false, "ext.hosts": false, "ext.peers": false, "ext.blind": true}
 }
 
 // Config is a Manager's over the backend at url, with the bill beside the store.
@@ -33,12 +33,14 @@ func Config(st store.Store, path, url string) (manager.Config, func() error, err
 		registry.WithYAML("ext.spare", manifest("ext.spare", "far", "")),
 		registry.WithYAML("ext.steps", manifest("ext.steps", "far", "config:\n  checkpoint: true\n")),
 		registry.WithYAML("ext.hosts", manifest("ext.hosts", "far-hosts", "")),
+		registry.WithYAML("ext.peers", manifest("ext.peers", "far-hosts", "config:\n  move: true\n")),
 		registry.WithYAML("ext.blind", manifest("ext.blind", "far-blind", "")),
 		registry.WithProfiles(
 			sandboxer.Profile{ID: "profile.full", Extension: "ext.full"},
 			sandboxer.Profile{ID: "profile.spare", Extension: "ext.spare"},
 			sandboxer.Profile{ID: "profile.steps", Extension: "ext.steps"},
 			sandboxer.Profile{ID: "profile.hosts", Extension: "ext.hosts"},
+			sandboxer.Profile{ID: "profile.peers", Extension: "ext.peers"},
 			sandboxer.Profile{ID: "profile.blind", Extension: "ext.blind"},
 			sandboxer.Profile{ID: "profile.burst", Extension: "ext.full", Burst: &sandboxer.BurstPolicy{
 				To: []sandboxer.BurstTarget{{Profile: "profile.spare"}},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"net"
 	"net/http"
@@ -13,16 +14,19 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/archive"
 )
 
 // Adapter is the near side: its extensions are served at base ("http://127.0.0.1:8080") under their own ids, and offer
-// caps. With "checkpoint: true" in its config an extension stores its handle before Provision returns.
+// caps. With "checkpoint: true" in its config an extension stores its handle before Provision returns, and with "move: true"
+// its hosts send snapshots to each other.
 func Adapter(handler, base string, caps ...sandboxer.Capability) sandboxer.Adapter {
 	return sandboxer.Adapter{
 		Handler: handler,
 		New: func(_ context.Context, s sandboxer.Settings) (sandboxer.Extension, error) {
 			steps, _ := s.Config["checkpoint"].(bool)
-			return &extension{url: base + "/" + s.ExtensionID + "/", caps: caps, steps: steps, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}, nil
+			moves, _ := s.Config["move"].(bool)
+			return &extension{url: base + "/" + s.ExtensionID + "/", caps: caps, steps: steps, moves: moves, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}, nil
 		},
 	}
 }
@@ -31,6 +35,7 @@ type extension struct {
 	url   string
 	caps  []sandboxer.Capability
 	steps bool
+	moves bool
 	http  *http.Client
 }
 
@@ -201,6 +206,16 @@ func (e *extension) CopyOut(ctx context.Context, t sandboxer.Target, src string,
 	return err
 }
 
+// Sync brings all of src to the far side, which looks for what differs.
+func (e *extension) Sync(ctx context.Context, t sandboxer.Target, dst string, src fs.FS) error {
+	var all bytes.Buffer
+	if _, err := archive.PackFS(ctx, &all, src, ".", archive.PackOptions{}); err != nil {
+		return err
+	}
+	_, err := e.call(ctx, sandboxer.OpSync, request{Target: toTarget(t), Path: dst, Bytes: all.Bytes()})
+	return err
+}
+
 func (e *extension) Expose(ctx context.Context, t sandboxer.Target, port int) (sandboxer.Endpoint, error) {
 	out, err := e.call(ctx, sandboxer.OpExpose, request{Target: toTarget(t), Port: port})
 	return out.Endpoint, err
@@ -226,5 +241,14 @@ func (e *extension) ImportSnapshot(ctx context.Context, to sandboxer.SnapshotTar
 		return sandboxer.Snapshot{}, err
 	}
 	out, err := e.call(ctx, sandboxer.OpImportSnapshot, request{Snapshot: &to.Snapshot, Host: to.Host, Bytes: data})
+	return out.Snapshot, err
+}
+
+// MoveSnapshot has the far side do both halves of a transfer.
+func (e *extension) MoveSnapshot(ctx context.Context, from, to sandboxer.SnapshotTarget) (sandboxer.Snapshot, error) {
+	if !e.moves {
+		return sandboxer.Snapshot{}, unknownOp(string(opMove))
+	}
+	out, err := e.call(ctx, opMove, request{Snapshot: &from.Snapshot, Host: from.Host, To: &to.Snapshot, ToHost: to.Host})
 	return out.Snapshot, err
 }

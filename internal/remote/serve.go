@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/archive"
 )
 
 // Handler serves extensions: POST /<extension id>/<op>.
@@ -74,7 +78,7 @@ func dispatch(ctx context.Context, ext sandboxer.Extension, op sandboxer.Op, req
 	case sandboxer.OpPreflight:
 		x, _ := sandboxer.As[sandboxer.Preflighter](ext)
 		err = x.Preflight(ctx, req.Provision.request())
-	case sandboxer.OpExec, sandboxer.OpCopyIn, sandboxer.OpCopyOut, sandboxer.OpExpose, sandboxer.OpDial:
+	case sandboxer.OpExec, sandboxer.OpCopyIn, sandboxer.OpCopyOut, sandboxer.OpExpose, sandboxer.OpDial, sandboxer.OpSync:
 		return dispatchUse(ctx, ext, op, req)
 	default:
 		return dispatchSnapshot(ctx, ext, op, req)
@@ -95,6 +99,9 @@ func dispatchUse(ctx context.Context, ext sandboxer.Extension, op sandboxer.Op, 
 	case sandboxer.OpCopyOut:
 		x, _ := sandboxer.As[sandboxer.FileTransferer](ext)
 		err = x.CopyOut(ctx, t, req.Path, &buf)
+	case sandboxer.OpSync:
+		x, _ := sandboxer.As[sandboxer.Syncer](ext)
+		err = unpacked(ctx, req.Bytes, func(src fs.FS) error { return x.Sync(ctx, t, req.Path, src) })
 	case sandboxer.OpExpose:
 		x, _ := sandboxer.As[sandboxer.Exposer](ext)
 		out.Endpoint, err = x.Expose(ctx, t, req.Port)
@@ -103,6 +110,24 @@ func dispatchUse(ctx context.Context, ext sandboxer.Extension, op sandboxer.Op, 
 	}
 	out.Bytes = buf.Bytes()
 	return out, err
+}
+
+// unpacked calls f with the tree that a tar stream holds.
+func unpacked(ctx context.Context, tar []byte, f func(fs.FS) error) (err error) {
+	dir, err := os.MkdirTemp("", "remote-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close() //nolint:errcheck // what it holds is removed
+	if _, err := archive.Extract(ctx, bytes.NewReader(tar), root, archive.ExtractOptions{}); err != nil {
+		return err
+	}
+	return f(root.FS())
 }
 
 func dispatchSnapshot(ctx context.Context, ext sandboxer.Extension, op sandboxer.Op, req *request) (out reply, err error) {
@@ -129,6 +154,12 @@ func dispatchSnapshot(ctx context.Context, ext sandboxer.Extension, op sandboxer
 	case sandboxer.OpImportSnapshot:
 		mover, _ := sandboxer.As[sandboxer.SnapshotTransferer](ext)
 		out.Snapshot, err = mover.ImportSnapshot(ctx, sandboxer.SnapshotTarget{Snapshot: *req.Snapshot, Host: req.Host}, bytes.NewReader(req.Bytes))
+	case opMove:
+		var buf bytes.Buffer
+		mover, _ := sandboxer.As[sandboxer.SnapshotTransferer](ext)
+		if err = mover.ExportSnapshot(ctx, sandboxer.SnapshotTarget{Snapshot: *req.Snapshot, Host: req.Host}, &buf); err == nil {
+			out.Snapshot, err = mover.ImportSnapshot(ctx, sandboxer.SnapshotTarget{Snapshot: *req.To, Host: req.ToHost}, &buf)
+		}
 	default:
 		err = unknownOp(string(op))
 	}

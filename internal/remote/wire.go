@@ -27,7 +27,12 @@ type request struct {
 	When      time.Time                  `json:"when,omitzero"`
 	For       time.Duration              `json:"for,omitempty"`
 	Until     time.Time                  `json:"until,omitzero"`
+	To        *sandboxer.Snapshot        `json:"to,omitempty"`
+	ToHost    sandboxer.Host             `json:"to_host,omitzero"`
 }
+
+// opMove is MoveSnapshot, which interceptors see as an import.
+const opMove sandboxer.Op = "move-snapshot"
 
 // provision is a ProvisionRequest without its functions.
 type provision struct {
