@@ -246,23 +246,7 @@ func tell(t *testing.T, caps []sandboxer.Capability, dies ...int) (steps int) {
 	if diff := cmp.Diff(w.backend.Live(), w.live(m), cmpEmpty); diff != "" {
 		t.Errorf("at the backend, and on record (-backend +record):\n%s\nafter: %q", diff, w.journal.take())
 	}
-	for sb := range m.List(context.Background(), manager.Filter{}) {
-		if _, err := sb.Teardown(context.Background()); err != nil {
-			t.Error(err)
-		}
-	}
-	for s := range m.Snapshots(context.Background(), manager.Filter{}) {
-		if err := m.DeleteSnapshot(context.Background(), s.ID); err != nil {
-			t.Error(err)
-		}
-	}
-	w.wantLive()
-	if n := w.slots(); n != 0 {
-		t.Errorf("%d slots are still taken", n)
-	}
-	if err := m.Close(); err != nil {
-		t.Error(err)
-	}
+	w.removeAll(m)
 	if slices.Contains(caps, sandboxer.CapMeter) {
 		if diff := cmp.Diff(w.everMade(), x.ofSandboxes(), cmpEmpty); diff != "" {
 			t.Errorf("made, and billed (-made +billed):\n%s", diff)
@@ -270,6 +254,28 @@ func tell(t *testing.T, caps []sandboxer.Capability, dies ...int) (steps int) {
 		w.wantStored(x)
 	}
 	return steps
+}
+
+// removeAll removes what there is, checks that nothing is left of it, and closes m.
+func (w *world) removeAll(m *manager.Manager) {
+	w.t.Helper()
+	for sb := range m.List(context.Background(), manager.Filter{}) {
+		if _, err := sb.Teardown(context.Background()); err != nil {
+			w.t.Error(err)
+		}
+	}
+	for s := range m.Snapshots(context.Background(), manager.Filter{}) {
+		if err := m.DeleteSnapshot(context.Background(), s.ID); err != nil {
+			w.t.Error(err)
+		}
+	}
+	w.wantLive()
+	if n := w.slots(); n != 0 {
+		w.t.Errorf("%d slots are still taken", n)
+	}
+	if err := m.Close(); err != nil {
+		w.t.Error(err)
+	}
 }
 
 // everMade are the keys of the bills of everything that ever existed at the backend.
