@@ -97,14 +97,19 @@ func open(ctx context.Context, path string, o options) (_ *Store, err error) {
 		}
 	}()
 	e := &examiner{path: path, log: o.logger, boot: o.boot, format: o.format, migrations: o.migrations}
+	defer e.release()
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		if err := e.create(newAbout(o.format)); err != nil {
 			return nil, classify(err)
 		}
+		if err := e.hold(ctx); err != nil {
+			return nil, err
+		}
 	} else if err := e.run(ctx); err != nil {
 		return nil, err
 	}
-	if s.db, s.file, err = openBolt(path, o.boot == 0); err != nil {
+	s.file = e.handOver()
+	if s.db, err = openBolt(path, s.file, o.boot == 0); err != nil {
 		return nil, classify(err)
 	}
 	if err := s.start(o.boot); err != nil {
@@ -168,22 +173,30 @@ func boltOptions() *bolt.Options {
 	return o
 }
 
-// openBolt opens a file that was examined. Unless ordered, a commit writes its pages and its root page and syncs once: the
-// examination finds a commit that the system's end tore, and undoes it. Where it could not tell that from damage, bbolt
-// syncs the pages before it writes the root page.
-func openBolt(path string, ordered bool) (db *bolt.DB, file *os.File, err error) {
+// openBolt opens a file that was examined and is locked, and closes it where that fails. Unless ordered, a commit writes its
+// pages and its root page and syncs once: the examination finds a commit that the system's end tore, and undoes it. Where it
+// could not tell that from damage, bbolt syncs the pages before it writes the root page.
+func openBolt(path string, file *os.File, ordered bool) (db *bolt.DB, err error) {
+	defer func() {
+		if err != nil {
+			_ = file.Close()
+		}
+	}()
 	defer recoverTo(&err)
 	o := boltOptions()
 	o.NoSync = !ordered
+	given := false
 	o.OpenFile = func(path string, flag int, mode os.FileMode) (*os.File, error) {
-		var err error
-		file, err = os.OpenFile(path, flag, mode)
-		return file, err
+		if given { // for a backup
+			return os.OpenFile(path, flag, mode)
+		}
+		given = true
+		return file, nil
 	}
 	if db, err = bolt.Open(path, 0o600, o); err == nil {
 		db.AllocSize = 1 << 20 // how far ahead the file grows; 16 MiB are much for a small store
 	}
-	return db, file, err
+	return db, err
 }
 
 // start reads what the store knows about itself and marks the beginning of this process's use of it.

@@ -66,10 +66,13 @@ func child(t *testing.T, role, path string) (cmd *exec.Cmd, stdout *bufio.Scanne
 	return cmd, bufio.NewScanner(out)
 }
 
-// hold opens the store and keeps it until its standard input ends.
+// hold opens the store, commits, and keeps it until its standard input ends.
 func hold(path string) error {
 	s, err := boltstore.Open(ctx(), path)
 	if err != nil {
+		return err
+	}
+	if _, err := s.Commit(ctx(), store.Mutation{Do: store.Put, Key: store.Key{Kind: "sandbox", ID: "held"}, Body: []byte("x")}); err != nil {
 		return err
 	}
 	fmt.Println("open")

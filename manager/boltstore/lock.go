@@ -25,7 +25,7 @@ type holder struct {
 	PID     int       `json:"pid"`
 	Host    string    `json:"host"`
 	Program string    `json:"program"`
-	Since   time.Time `json:"since"`
+	Since   time.Time `json:"since"` // zero: not known
 }
 
 // refusal says who has the store open, and what to do.
@@ -36,8 +36,11 @@ func (h holder) refusal() string {
 	if host, _ := os.Hostname(); h.PID == os.Getpid() && h.Host == host {
 		return "this process has it open already; use that store"
 	}
-	return fmt.Sprintf("process %d (%s) on %s has had it open since %s; stop that one, or use another file",
-		h.PID, h.Program, h.Host, h.Since.UTC().Format(time.RFC3339))
+	has := "has it open"
+	if !h.Since.IsZero() {
+		has = "has had it open since " + h.Since.UTC().Format(time.RFC3339)
+	}
+	return fmt.Sprintf("process %d (%s) on %s %s; stop that one, or use another file", h.PID, h.Program, h.Host, has)
 }
 
 // fileLock is a lock of the operating system on a file beside the store's. The system drops it when the process ends,
@@ -48,22 +51,77 @@ type fileLock struct {
 }
 
 // acquire locks the store at path, or says who has it.
-func acquire(ctx context.Context, path string) (*fileLock, error) {
+func acquire(ctx context.Context, path string) (l *fileLock, err error) {
 	path += ".lock"
+	err = patiently(ctx, func() (bool, error) {
+		l, err = tryLock(path)
+		return l != nil, err
+	}, func() holder { return readHolder(path) })
+	return l, err
+}
+
+// patiently tries to lock for as long as whoever is just closing the store may take, and then says who has it.
+func patiently(ctx context.Context, try func() (locked bool, err error), who func() holder) error {
 	deadline := time.Now().Add(lockTimeout)
 	for {
-		l, err := tryLock(path)
-		if err != nil || l != nil {
-			return l, err
+		if locked, err := try(); err != nil || locked {
+			return err
 		}
 		if time.Now().After(deadline) {
-			return nil, sandboxer.Refused(sandboxer.FailedPrecondition, errors.New(readHolder(path).refusal()))
+			return sandboxer.Refused(sandboxer.FailedPrecondition, errors.New(who().refusal()))
 		}
 		select {
 		case <-ctx.Done():
-			return nil, sandboxer.Refused(sandboxer.CodeOf(ctx.Err()), context.Cause(ctx))
+			return sandboxer.Refused(sandboxer.CodeOf(ctx.Err()), context.Cause(ctx))
 		case <-time.After(lockPoll):
 		}
+	}
+}
+
+// hold locks the store's file itself, as bbolt does, before anything of it is read or written. The lock beside it has one
+// name; the file may have several, or that lock may have been removed by hand.
+func (e *examiner) hold(ctx context.Context) error {
+	if e.file != nil {
+		return nil
+	}
+	who := holder{}
+	return patiently(ctx, func() (bool, error) {
+		f, err := os.OpenFile(e.path, os.O_RDWR, 0)
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w; %s", err, allow(e.path))
+		}
+		if err != nil {
+			return false, classify(err)
+		}
+		held, err := lockData(f)
+		if err == nil && !held && sameFile(f, e.path) { // and nobody put another in its place between our two steps
+			e.file = f
+			return true, nil
+		}
+		if held {
+			who = holderOf(f)
+		}
+		_ = f.Close()
+		if err != nil {
+			err = classify(fmt.Errorf("its lock: %w", err))
+		}
+		return false, err
+	}, func() holder { return who })
+}
+
+// handOver gives the locked file to bbolt, which locks it as well, and closes it.
+func (e *examiner) handOver() *os.File {
+	f := e.file
+	e.file = nil
+	shareData(f)
+	return f
+}
+
+// release ends the lock, if it was not handed over.
+func (e *examiner) release() {
+	if e.file != nil {
+		_ = e.file.Close()
+		e.file = nil
 	}
 }
 

@@ -19,7 +19,7 @@ type migration func(tx *bolt.Tx) error
 var migrations = map[uint32]migration{}
 
 func (e *examiner) migrate(from uint32) error {
-	db, _, err := openBolt(e.path, true)
+	db, err := openBolt(e.path, e.handOver(), true)
 	if err != nil {
 		return err
 	}

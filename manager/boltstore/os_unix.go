@@ -25,6 +25,15 @@ func lockFile(f *os.File) (held bool, err error) {
 	return false, err
 }
 
+// lockData locks the store's file. bbolt's lock is the same, and it is the open file that has it, however often it asks.
+func lockData(f *os.File) (held bool, err error) { return lockFile(f) }
+
+// shareData lets bbolt lock f, which it can.
+func shareData(*os.File) {}
+
+// renamesOpen: a file can be put in the place of one that is open.
+const renamesOpen = true
+
 func removeLocked(f *os.File, path string) {
 	_ = os.Remove(path) // what stays is no obstacle
 	_ = f.Close()

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/manager/boltstore"
@@ -74,6 +77,128 @@ func TestLockNamesItsHolder(t *testing.T) {
 	}
 	if _, err := os.Stat(path + ".lock"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Close left the lock file: %v", err)
+	}
+}
+
+// TestLiveFileIsLeftAlone: what another has open is refused before a byte of it is written, by whatever name it is reached, and
+// the error says who that is where the system tells. It was seen to fail when the file itself is not locked before it is
+// examined: the examination wrote the last commit once more, beside whoever commits, and then bbolt had a "timeout".
+func TestLiveFileIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	for name, second := range map[string]func(t *testing.T, path string) string{
+		"a hard link": func(t *testing.T, path string) string {
+			t.Helper()
+			other := filepath.Join(filepath.Dir(path), "other")
+			if err := os.Link(path, other); err != nil {
+				t.Fatal(err)
+			}
+			return other
+		},
+		"the lock file was removed": func(t *testing.T, path string) string {
+			t.Helper()
+			if err := os.Remove(path + ".lock"); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		},
+	} {
+		if runtime.GOOS == "windows" && strings.Contains(name, "removed") {
+			continue // nobody can
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for holder, take := range map[string]func(t *testing.T, path string) (says string){
+				"another process": func(t *testing.T, path string) string {
+					t.Helper()
+					cmd, out := child(t, "hold", path)
+					if !out.Scan() || out.Text() != "open" {
+						t.Fatalf("the child says %q", out.Text())
+					}
+					if runtime.GOOS != "linux" {
+						return "another process has it open"
+					}
+					return fmt.Sprintf("process %d (%s) on ", cmd.Process.Pid, filepath.Base(os.Args[0]))
+				},
+				"this process": func(t *testing.T, path string) string {
+					t.Helper()
+					s, err := boltstore.Open(t.Context(), path)
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() { _ = s.Close() })
+					if _, err := s.Commit(t.Context(), store.Mutation{Do: store.Put, Key: store.Key{Kind: "sandbox", ID: "a"}, Body: []byte("x")}); err != nil {
+						t.Fatal(err)
+					}
+					if runtime.GOOS != "linux" {
+						return "another process has it open"
+					}
+					return "this process has it open already; use that store"
+				},
+			} {
+				t.Run(holder, func(t *testing.T) {
+					t.Parallel()
+					path := filepath.Join(t.TempDir(), "db")
+					says := take(t, path)
+					old := time.Now().Add(-time.Hour).Truncate(time.Second)
+					if err := os.Chtimes(path, old, old); err != nil {
+						t.Fatal(err)
+					}
+					s, err := boltstore.Open(t.Context(), second(t, path))
+					if err == nil {
+						_ = s.Close()
+						t.Fatal("it was opened twice")
+					}
+					if !errors.Is(err, sandboxer.FailedPrecondition) || !sandboxer.IsRefused(err) || !strings.Contains(err.Error(), says) {
+						t.Errorf("refused with %v, want %q", err, says)
+					}
+					info, err := os.Stat(path)
+					if err != nil || !info.ModTime().Equal(old) {
+						t.Errorf("what was refused has written into the file that another has open (%v)", err)
+					}
+				})
+			}
+		})
+	}
+}
+
+// TestOthersOfBbolt: a program that opens the file with bbolt alone keeps a store out, and is kept out by one until that is
+// closed. It was seen to fail when the store's file is not locked (refused with a "timeout"), and when bbolt opens the file
+// another time instead of taking the one that is locked (nothing opens any more).
+func TestOthersOfBbolt(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "db")
+	s, err := boltstore.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := func() (*bolt.DB, error) { // it writes nothing
+		return bolt.Open(path, 0o600, &bolt.Options{Timeout: 100 * time.Millisecond, NoFreelistSync: true})
+	}
+	if db, err := raw(); err == nil {
+		_ = db.Close()
+		t.Error("bbolt opens what a store has open")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := raw()
+	if err != nil {
+		t.Fatalf("a store that was closed keeps its lock: %v", err)
+	}
+	if s, err := boltstore.Open(t.Context(), path); err == nil {
+		_ = s.Close()
+		t.Error("a store opens what bbolt has open")
+	} else if !errors.Is(err, sandboxer.FailedPrecondition) || !strings.Contains(err.Error(), "has it open") {
+		t.Errorf("refused with %v", err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = boltstore.Open(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

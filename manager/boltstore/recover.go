@@ -3,8 +3,6 @@ package boltstore
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 
@@ -21,13 +19,19 @@ type examiner struct {
 	boot       uint64
 	format     uint32
 	migrations map[uint32]migration
+
+	file *os.File // the one at path while it is locked, or nil
 }
 
 // A file is examined again after each repair. Each kind is needed once at most.
 const maxRounds = 5
 
+// run leaves the file locked, or returns an error.
 func (e *examiner) run(ctx context.Context) error {
 	for range maxRounds {
+		if err := e.hold(ctx); err != nil {
+			return err
+		}
 		repair, err := e.round(ctx)
 		if err == nil && repair != nil {
 			err = repair()
@@ -59,17 +63,9 @@ func explain(ctx context.Context, err error) error {
 	return classify(err)
 }
 
-// round examines the file and does, or returns to be done when the file is closed, at most one repair, after which the file
-// has to be examined again.
+// round examines the file and does, or returns to be done, at most one repair, after which the file has to be examined again.
 func (e *examiner) round(ctx context.Context) (repair func() error, err error) {
-	f, err := os.OpenFile(e.path, os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w; %s", err, allow(e.path))
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
+	f := e.file
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -155,21 +151,20 @@ func (e *examiner) resync(ctx context.Context, f *os.File, size int64, last, bef
 
 // rewrite copies all records into a new file, with a new index, and puts it in the place of the old one.
 func (e *examiner) rewrite(ctx context.Context, m *root, c *content) error {
+	defer e.release()
 	return build(e.path, c.about, func(db *bolt.DB) (err error) {
-		f, err := os.Open(e.path)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		info, err := f.Stat()
+		info, err := e.file.Stat()
 		if err != nil {
 			return err
 		}
 		cp := copier{db: db, state: state{boot: e.boot, sealed: true}}
-		if err := eachRecord(ctx, f, info.Size(), m, cp.add); err != nil {
+		if err := eachRecord(ctx, e.file, info.Size(), m, cp.add); err != nil {
 			return err
 		}
 		cp.state.rev = c.state.rev
+		if !renamesOpen {
+			e.release()
+		}
 		return cp.flush()
 	})
 }
