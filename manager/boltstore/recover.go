@@ -109,14 +109,14 @@ func (e *examiner) round(ctx context.Context) (repair func() error, err error) {
 func done() error { return nil }
 
 // undo goes back to the commit before the last, if the last may be one that the system took down with it before it was
-// synced, and so before anybody was told that it is done.
+// synced, and so before anybody was told that it is done. Damage to what it wrote that came later looks the same.
 func (e *examiner) undo(ctx context.Context, f *os.File, size int64, last, before *root, d *damage) error {
 	c, err := check(ctx, f, size, before, e.format)
 	if err != nil || c.index != nil || c.about.format != e.format || c.state.boot == 0 || e.boot == 0 || c.state.boot == e.boot {
 		return d
 	}
-	e.log.Warn("store: the last commit was under way when the system went down and is undone", "path", e.path,
-		"rev", c.state.rev, "damage", d)
+	e.log.Warn("store: the last commit is not whole and is undone: it was under way when the system went down, or the file was damaged since, and then a commit that had returned is lost",
+		"path", e.path, "rev", c.state.rev, "damage", d)
 	older := *before
 	older.slot = last.slot
 	older.setTx(before.tx - 1)
