@@ -73,6 +73,7 @@ type keyWatch struct {
 
 	mu      sync.Mutex
 	foreign bool
+	key     string // the last one that is foreign
 }
 
 func (m *Manager) watchKey(extensionID string, p sandboxer.Payer) *keyWatch {
@@ -90,7 +91,7 @@ func (w *keyWatch) secret(ctx context.Context, ref sandboxer.SecretRef) (sandbox
 	}
 	if ref == w.first && w.payer.Key != "" && s.Version() != w.payer.Key {
 		w.mu.Lock()
-		w.foreign = true
+		w.foreign, w.key = true, s.Version()
 		w.mu.Unlock()
 	}
 	return s, nil
@@ -98,7 +99,13 @@ func (w *keyWatch) secret(ctx context.Context, ref sandboxer.SecretRef) (sandbox
 
 // usedForeignKey reports whether another key than the payer's was handed out.
 func (w *keyWatch) usedForeignKey() bool {
+	_, foreign := w.foreignKey()
+	return foreign
+}
+
+// foreignKey is the version of the last key that was handed out and is not the payer's, if there was one.
+func (w *keyWatch) foreignKey() (version string, foreign bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.foreign
+	return w.key, w.foreign
 }

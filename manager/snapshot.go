@@ -174,40 +174,47 @@ func (m *Manager) deleteAtBackend(ctx context.Context, r *snapshotRecord) error 
 	if err != nil {
 		return err
 	}
-	visible := m.seesSnapshot(ctx, snapper, target, keys)
+	seen := false
+	if keys.first != "" && r.Snap.Payer.Key != "" {
+		// The listing comes before the key is judged: one that its backend refuses is fetched again in the middle of a call.
+		there, err := m.listsSnapshot(ctx, snapper, target)
+		if key, foreign := keys.foreignKey(); err == nil && there && foreign {
+			seen, r.SeenBy = true, key
+		}
+	}
 	err = m.call(ctx, snapshotCall(sandboxer.OpDeleteSnapshot, r.Snap), func(ctx context.Context) error { return snapper.DeleteSnapshot(ctx, target) })
 	if err != nil {
 		return err
 	}
-	if keys.usedForeignKey() && !visible {
+	if key, foreign := keys.foreignKey(); foreign && (key != r.SeenBy || (key == "" && !seen)) {
 		return sandboxer.Mark(sandboxer.Unauthenticated, fmt.Errorf("the key in use now is not %q that it belongs to, so that it may still exist", r.Snap.Payer.Key))
 	}
 	return nil
 }
 
-// seesSnapshot reports whether another key than the one that a snapshot belongs to sees it, as it does when it was rotated
-// within one account: only then does its deletion say anything. It asks nothing where the key is the same.
-func (m *Manager) seesSnapshot(ctx context.Context, snapper sandboxer.Snapshotter, target sandboxer.SnapshotTarget, keys *keyWatch) bool {
-	if keys.first == "" || keys.payer.Key == "" {
-		return false
+// listsSnapshot reports whether a listing shows a snapshot.
+func (m *Manager) listsSnapshot(ctx context.Context, snapper sandboxer.Snapshotter, target sandboxer.SnapshotTarget) (there bool, err error) {
+	owner := target.Snapshot.Labels[sandboxer.LabelOwner] // of a former store, perhaps
+	if owner == "" {
+		owner = m.owner
 	}
-	if _, err := keys.secret(ctx, keys.first); err != nil || !keys.usedForeignKey() {
-		return false
-	}
-	q := sandboxer.ListQuery{Host: target.Host, Consumer: target.Consumer, Secret: target.Secret, Labels: map[string]string{sandboxer.LabelOwner: m.owner}}
-	seen := false
-	err := m.call(ctx, snapshotCall(sandboxer.OpListSnapshots, target.Snapshot), func(ctx context.Context) error {
+	q := sandboxer.ListQuery{Host: target.Host, Consumer: target.Consumer, Secret: target.Secret, Labels: map[string]string{sandboxer.LabelOwner: owner}}
+	list := func(ctx context.Context) error {
 		for s, err := range snapper.ListSnapshots(ctx, q) {
 			if err != nil {
 				return err
 			}
-			if seen = s.ID == target.Snapshot.ID; seen {
+			by := s.Labels[sandboxer.LabelOwner]
+			if there = s.ID == target.Snapshot.ID && (by == owner || by == ""); there {
 				break
 			}
 		}
 		return nil
+	}
+	err = m.call(ctx, snapshotCall(sandboxer.OpListSnapshots, target.Snapshot), func(ctx context.Context) error {
+		return within(ctx, string(sandboxer.OpListSnapshots), m.cfg.TeardownTimeout, "TeardownTimeout", list)
 	})
-	return err == nil && seen
+	return there, err
 }
 
 // DeleteSnapshot deletes a snapshot. FailedPrecondition while it is being restored or sent; NotFound where there is none.

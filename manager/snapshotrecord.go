@@ -24,6 +24,9 @@ type snapshotRecord struct {
 	NextTry time.Time          `json:"next_try,omitzero"`
 	Metered time.Time          `json:"metered,omitzero"` // up to when it is accounted for
 	Bills   int                `json:"bills,omitempty"`  // meter records up to then
+	// SeenBy is the version of another key than the payer's that saw it, as one does that took over within one account:
+	// what that key does not show any more is gone.
+	SeenBy string `json:"seen_by,omitempty"`
 }
 
 func snapshotKey(id string) store.Key { return store.Key{Kind: kindSnapshot, ID: id} }
