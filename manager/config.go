@@ -45,7 +45,7 @@ type Config struct {
 	ReapInterval     time.Duration // between reaps in the background. Defaults to 5 min; negative: none
 	ReapGrace        time.Duration // what is younger, and ten minutes of clock skew, is no orphan yet. Defaults to 5 min
 	MeterSnapshots   time.Duration // between meter records of one stored snapshot that is kept on. Defaults to 24 h
-	Keep             time.Duration // how long records of ended sandboxes are kept. Defaults to 7 days
+	Keep             time.Duration // how long records of ended sandboxes and snapshots are kept. Defaults to 7 days
 	Retries          int           // of a create that the backend refused for now. Defaults to 3; negative: none
 }
 

@@ -73,6 +73,7 @@ func TestNothingHangs(t *testing.T) {
 			return err
 		}), false},
 		sandboxer.OpDeleteSnapshot: {"TeardownTimeout", func(m *manager.Manager) error { return m.DeleteSnapshot(ctx, "s") }, true},
+		sandboxer.OpListSnapshots:  {"TeardownTimeout", func(m *manager.Manager) error { return m.DeleteSnapshot(ctx, "s") }, true},
 	} {
 		t.Run(string(op), func(t *testing.T) {
 			simulate(t, func(t *testing.T) {
@@ -98,7 +99,7 @@ func TestNothingHangs(t *testing.T) {
 				if !c.stays {
 					want = want[1:]
 				}
-				if op == sandboxer.OpDeleteSnapshot {
+				if op == sandboxer.OpDeleteSnapshot || op == sandboxer.OpListSnapshots {
 					want = want[:1]
 				}
 				w.wantLive(want...)

@@ -100,6 +100,7 @@ func (rp *reaper) run(ctx context.Context) error {
 	if err := rp.records(ctx); err != nil {
 		return err
 	}
+	rp.purgeSnapshots(ctx)
 	if ctx.Err() != nil {
 		rp.errs = append(rp.errs, context.Cause(ctx))
 	}
@@ -380,6 +381,7 @@ func (rp *reaper) snapshots(ctx context.Context, a account) {
 	if !ok {
 		return
 	}
+	begun := now()
 	var all []sandboxer.Snapshot
 	for _, owner := range rp.owners {
 		err := rp.m.call(ctx, sandboxer.Call{Op: sandboxer.OpListSnapshots, Extension: a.x.id, Host: a.host.ID}, func(ctx context.Context) error {
@@ -390,6 +392,7 @@ func (rp *reaper) snapshots(ctx context.Context, a account) {
 					return err
 				}
 				if s.Labels[sandboxer.LabelOwner] == owner {
+					s.Extension, s.Host, s.Payer, s.Consumer = a.x.id, a.host.ID, a.payer, consumerOf(s.Labels)
 					all = append(all, s)
 				}
 			}
@@ -401,7 +404,7 @@ func (rp *reaper) snapshots(ctx context.Context, a account) {
 		}
 	}
 	for _, s := range all {
-		if err := rp.snapshot(ctx, a, s); err != nil {
+		if err := rp.snapshot(ctx, a, s, begun); err != nil {
 			rp.failed(fmt.Errorf("snapshot %s at %v: %w", s.ID, a, err))
 			if unanswered(err) {
 				return
@@ -410,7 +413,8 @@ func (rp *reaper) snapshots(ctx context.Context, a account) {
 	}
 }
 
-func (rp *reaper) snapshot(ctx context.Context, a account, s sandboxer.Snapshot) error {
+// snapshot deals with one that was listed after begun.
+func (rp *reaper) snapshot(ctx context.Context, a account, s sandboxer.Snapshot, begun time.Time) error {
 	if !rp.old(s.CreatedAt) {
 		return nil
 	}
@@ -423,14 +427,16 @@ func (rp *reaper) snapshot(ctx context.Context, a account, s sandboxer.Snapshot)
 	defer release()
 	why := "its store is lost"
 	if s.Labels[sandboxer.LabelOwner] == rp.m.owner {
-		_, err := rp.m.loadSnapshot(ctx, s.ID)
+		r, err := rp.m.recallSnapshot(ctx, s.ID)
+		if err == nil && r.ended() && r.EndedAt.Before(begun) {
+			err = noSnapshot(s.ID)
+		}
 		if !errors.Is(err, sandboxer.NotFound) {
-			return err // it is known, or that cannot be told
+			return err // it is known, or was when it was listed, or that cannot be told
 		}
 		why = "no record of it"
 	}
 	if !rp.o.DryRun {
-		s.Extension, s.Host, s.Payer, s.Consumer = a.x.id, a.host.ID, a.payer, consumerOf(s.Labels)
 		if err := rp.straySnapshot(ctx, s); err != nil {
 			return err
 		}

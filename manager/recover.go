@@ -167,7 +167,7 @@ func (m *Manager) settleOne(ctx context.Context, r *record, cause error) error {
 // recoverSnapshots reads under ctx, and removes under calls, as settleAll does.
 func (m *Manager) recoverSnapshots(ctx, calls context.Context) error {
 	var unfinished []*snapshotRecord
-	for sr, err := range m.cfg.Store.Scan(ctx, store.Query{Kind: kindSnapshot}) {
+	for sr, err := range m.cfg.Store.Scan(ctx, store.Query{Kind: kindSnapshot, Tag: tagLive}) {
 		if err != nil {
 			return fmt.Errorf("the store cannot be read: %w", err)
 		}
@@ -264,7 +264,7 @@ func (m *Manager) removeEach(beat func()) error {
 			})
 		}
 	}
-	for sr, err := range m.cfg.Store.Scan(ctx, store.Query{Kind: kindSnapshot}) {
+	for sr, err := range m.cfg.Store.Scan(ctx, store.Query{Kind: kindSnapshot, Tag: tagLive}) {
 		if err != nil {
 			return errors.Join(all.wait(), err)
 		}

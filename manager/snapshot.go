@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/internal/own"
 )
 
 // Snapshot keeps what is in the sandbox, which runs on. SnapshotRequest.ID is an idempotency key as a sandbox's is: the
@@ -31,8 +32,11 @@ func (s *Sandbox) Snapshot(ctx context.Context, req sandboxer.SnapshotRequest) (
 			return err
 		}
 		defer release()
-		old, err := s.m.loadSnapshot(ctx, req.ID)
+		old, err := s.m.recallSnapshot(ctx, req.ID)
+		var over standing
 		switch {
+		case err == nil && old.ended():
+			over = old.standing
 		case err == nil && old.Snap.Source != r.ID:
 			return sandboxer.Refused(sandboxer.AlreadyExists, fmt.Errorf("the snapshot ID %s belongs to a snapshot of %s", req.ID, old.Snap.Source))
 		case err == nil && old.Snap.Status == sandboxer.SnapshotReady:
@@ -43,7 +47,7 @@ func (s *Sandbox) Snapshot(ctx context.Context, req sandboxer.SnapshotRequest) (
 		case !errors.Is(err, sandboxer.NotFound):
 			return err
 		}
-		snap, err = s.m.takeSnapshot(ctx, on, x, req)
+		snap, err = s.m.takeSnapshot(ctx, on, x, req, over)
 		return err
 	})
 	return snap, err
@@ -67,8 +71,8 @@ func checkSnapshotRequest(req *sandboxer.SnapshotRequest) error {
 
 func mintSnapshotID() string { return "snap-" + string(sandboxer.NewID()[len("sbx-"):]) }
 
-// takeSnapshot stores the intent, takes the snapshot and stores the result.
-func (m *Manager) takeSnapshot(ctx context.Context, on *subject, x sandboxer.Snapshotter, req sandboxer.SnapshotRequest) (sandboxer.Snapshot, error) {
+// takeSnapshot stores the intent over what stands there, takes the snapshot and stores the result.
+func (m *Manager) takeSnapshot(ctx context.Context, on *subject, x sandboxer.Snapshotter, req sandboxer.SnapshotRequest, over standing) (sandboxer.Snapshot, error) {
 	labels := maps.Clone(req.Labels)
 	if labels == nil {
 		labels = map[string]string{}
@@ -76,7 +80,7 @@ func (m *Manager) takeSnapshot(ctx context.Context, on *subject, x sandboxer.Sna
 	labels[sandboxer.LabelID] = string(on.r.ID)
 	m.stamp(labels, on.r.Asked.Consumer)
 	req.Labels = maps.Clone(labels) // the extension's own
-	r := &snapshotRecord{Snap: sandboxer.Snapshot{
+	r := &snapshotRecord{standing: over, Snap: sandboxer.Snapshot{
 		ID: req.ID, Name: req.Name, Extension: on.a.Extension, Host: on.a.Host, Source: on.r.ID,
 		Status: sandboxer.SnapshotCreating, Consumer: on.r.Asked.Consumer, Payer: on.a.Payer, Labels: labels,
 		CreatedAt: now(), ExpiresAt: req.ExpiresAt,
@@ -139,7 +143,7 @@ func (m *Manager) dropSnapshot(ctx context.Context, r *snapshotRecord, cause err
 	return cause
 }
 
-// removeSnapshot deletes a snapshot at its backend, then its record. On an error the record stays, and another try is
+// removeSnapshot deletes a snapshot at its backend, then ends its record. On an error the record stays, and another try is
 // scheduled.
 func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 	again := r.Snap.Status == sandboxer.SnapshotDeleting
@@ -157,7 +161,7 @@ func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 		if billErr != nil {
 			m.cfg.Logger.ErrorContext(ctx, "a snapshot is gone, and what it cost cannot be recorded", "snapshot", r.Snap.ID, "consumer", r.Snap.Consumer.ID, "error", billErr)
 		}
-		return m.forget(ctx, r, bill...)
+		return m.endSnapshot(ctx, r, bill...)
 	}
 	r.Tries++
 	r.NextTry = now().Add(max(retryBase+jittered(retryBase<<min(r.Tries, 20), retryMost), putOff(err)))
@@ -165,6 +169,7 @@ func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 	return errors.Join(err, m.saveSnapshot(ctx, "snapshot-orphan", r))
 }
 
+// deleteAtBackend calls the extension and believes it only where it cannot list.
 func (m *Manager) deleteAtBackend(ctx context.Context, r *snapshotRecord) error {
 	x, target, keys, err := m.snapshotSubject(r)
 	if err != nil {
@@ -177,7 +182,7 @@ func (m *Manager) deleteAtBackend(ctx context.Context, r *snapshotRecord) error 
 	seen := false
 	if keys.first != "" && r.Snap.Payer.Key != "" {
 		// The listing comes before the key is judged: one that its backend refuses is fetched again in the middle of a call.
-		there, err := m.listsSnapshot(ctx, snapper, target)
+		there, err := m.listsSnapshot(ctx, snapper, r, keys)
 		if key, foreign := keys.foreignKey(); err == nil && there && foreign {
 			seen, r.SeenBy = true, key
 		}
@@ -186,38 +191,64 @@ func (m *Manager) deleteAtBackend(ctx context.Context, r *snapshotRecord) error 
 	if err != nil {
 		return err
 	}
+	if err := m.verifyDeleted(ctx, x, snapper, r, keys); err != nil {
+		return err
+	}
 	if key, foreign := keys.foreignKey(); foreign && (key != r.SeenBy || (key == "" && !seen)) {
 		return sandboxer.Mark(sandboxer.Unauthenticated, fmt.Errorf("the key in use now is not %q that it belongs to, so that it may still exist", r.Snap.Payer.Key))
 	}
 	return nil
 }
 
+// verifyDeleted looks whether a deleted snapshot is still listed.
+func (m *Manager) verifyDeleted(ctx context.Context, x *extension, snapper sandboxer.Snapshotter, r *snapshotRecord, keys *keyWatch) error {
+	for tries := 0; ; tries++ {
+		there, err := m.listsSnapshot(ctx, snapper, r, keys)
+		switch late := errors.Is(err, sandboxer.DeadlineExceeded); {
+		case err == nil && !there, errors.Is(err, sandboxer.Unsupported):
+			return nil
+		case err != nil && (late || tries >= verifyTries): // no refusal, whatever the listing's is
+			return sandboxer.Mark(sandboxer.CodeOf(err), fmt.Errorf("it was deleted, but whether it is gone cannot be seen: %w", err))
+		case tries >= verifyTries:
+			return sandboxer.Mark(sandboxer.Unavailable, fmt.Errorf("%s says that it was deleted, and still lists it", x.id))
+		}
+		if err := sleep(ctx, jittered(50*time.Millisecond<<tries, time.Second)); err != nil {
+			return err
+		}
+	}
+}
+
 // listsSnapshot reports whether a listing shows a snapshot.
-func (m *Manager) listsSnapshot(ctx context.Context, snapper sandboxer.Snapshotter, target sandboxer.SnapshotTarget) (there bool, err error) {
-	owner := target.Snapshot.Labels[sandboxer.LabelOwner] // of a former store, perhaps
+func (m *Manager) listsSnapshot(ctx context.Context, snapper sandboxer.Snapshotter, r *snapshotRecord, keys *keyWatch) (there bool, err error) {
+	h, err := m.host(r.Snap.Host)
+	if err != nil {
+		return false, err
+	}
+	owner := r.Snap.Labels[sandboxer.LabelOwner] // of a former store, perhaps
 	if owner == "" {
 		owner = m.owner
 	}
-	q := sandboxer.ListQuery{Host: target.Host, Consumer: target.Consumer, Secret: target.Secret, Labels: map[string]string{sandboxer.LabelOwner: owner}}
+	q := sandboxer.ListQuery{Host: own.Host(h), Consumer: own.Consumer(r.Snap.Consumer), Secret: keys.secret, Labels: map[string]string{sandboxer.LabelOwner: owner}}
 	list := func(ctx context.Context) error {
 		for s, err := range snapper.ListSnapshots(ctx, q) {
 			if err != nil {
 				return err
 			}
 			by := s.Labels[sandboxer.LabelOwner]
-			if there = s.ID == target.Snapshot.ID && (by == owner || by == ""); there {
+			if there = s.ID == r.Snap.ID && (by == owner || by == ""); there {
 				break
 			}
 		}
 		return nil
 	}
-	err = m.call(ctx, snapshotCall(sandboxer.OpListSnapshots, target.Snapshot), func(ctx context.Context) error {
+	err = m.call(ctx, snapshotCall(sandboxer.OpListSnapshots, r.Snap), func(ctx context.Context) error {
 		return within(ctx, string(sandboxer.OpListSnapshots), m.cfg.TeardownTimeout, "TeardownTimeout", list)
 	})
 	return there, err
 }
 
-// DeleteSnapshot deletes a snapshot. FailedPrecondition while it is being restored or sent; NotFound where there is none.
+// DeleteSnapshot deletes a snapshot; when it returns nil no listing shows it any more, where its extension can list.
+// FailedPrecondition while it is being restored or sent; NotFound where there is none.
 // After an error that is no refusal (see [sandboxer.IsRefused]) its removal is tried again in the background until it succeeds.
 func (m *Manager) DeleteSnapshot(ctx context.Context, id string) error {
 	ctx, done, err := m.begin(ctx)

@@ -27,6 +27,20 @@ type snapshotRecord struct {
 	// SeenBy is the version of another key than the payer's that saw it, as one does that took over within one account:
 	// what that key does not show any more is gone.
 	SeenBy string `json:"seen_by,omitempty"`
+	// EndedAt is when nothing was left of it. What is billed is kept for Config.Keep, for one that turns up again.
+	EndedAt time.Time `json:"ended_at,omitzero"`
+}
+
+// snapshotGone is the status of a record that has ended. Nobody is shown it.
+const snapshotGone = "gone"
+
+func (r *snapshotRecord) ended() bool { return !r.EndedAt.IsZero() }
+
+// is reports whether s, which a backend lists, is the snapshot of r: an ID may be used again once its snapshot is gone.
+func (r *snapshotRecord) is(s sandboxer.Snapshot) bool {
+	return r.Snap.Extension == s.Extension && r.Snap.Host == s.Host && r.Snap.Payer.Tenant == s.Payer.Tenant &&
+		r.Snap.Labels[sandboxer.LabelOwner] == s.Labels[sandboxer.LabelOwner] &&
+		!s.CreatedAt.Before(r.Snap.CreatedAt.Add(-clockSkew)) && (!r.ended() || !s.CreatedAt.After(r.EndedAt.Add(clockSkew)))
 }
 
 func snapshotKey(id string) store.Key { return store.Key{Kind: kindSnapshot, ID: id} }
@@ -45,7 +59,21 @@ func decodeSnapshot(sr store.Record) (*snapshotRecord, error) {
 	return r, nil
 }
 
+// loadSnapshot reads the record of a snapshot that has not ended; NotFound where there is none.
 func (m *Manager) loadSnapshot(ctx context.Context, id string) (*snapshotRecord, error) {
+	r, err := m.recallSnapshot(ctx, id)
+	if err == nil && r.ended() {
+		return nil, noSnapshot(id)
+	}
+	return r, err
+}
+
+func noSnapshot(id string) error {
+	return sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("no snapshot is called %s", id))
+}
+
+// recallSnapshot is loadSnapshot for one that may have ended.
+func (m *Manager) recallSnapshot(ctx context.Context, id string) (*snapshotRecord, error) {
 	if err := sandboxer.ID(id).Validate(); err != nil {
 		return nil, sandboxer.Refused(sandboxer.InvalidArgument, fmt.Errorf("snapshot ID: %w", err))
 	}
@@ -54,7 +82,7 @@ func (m *Manager) loadSnapshot(ctx context.Context, id string) (*snapshotRecord,
 		return nil, err
 	}
 	if got[0].Rev == 0 {
-		return nil, sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("no snapshot is called %s", id))
+		return nil, noSnapshot(id)
 	}
 	return decodeSnapshot(got[0])
 }
@@ -66,6 +94,9 @@ func (m *Manager) saveSnapshot(ctx context.Context, point string, r *snapshotRec
 		return sandboxer.Mark(sandboxer.Internal, err)
 	}
 	tags := []string{tagLive}
+	if r.ended() {
+		tags[0] = tagEnded
+	}
 	if t := r.Snap.Consumer.Tenant; t != "" {
 		tags = append(tags, tenantTag(t))
 	}
@@ -82,6 +113,9 @@ func (m *Manager) saveSnapshot(ctx context.Context, point string, r *snapshotRec
 
 // armSnapshot schedules what a stored record waits for first.
 func (m *Manager) armSnapshot(r *snapshotRecord) {
+	if r.ended() {
+		return
+	}
 	if !r.NextTry.IsZero() {
 		m.retries.add(r.NextTry, jobSnapshot, r.Snap.ID)
 		return
@@ -98,9 +132,19 @@ func (m *Manager) armSnapshot(r *snapshotRecord) {
 	}
 }
 
-// forget drops the record of a snapshot of which nothing is left, together with its last meter record.
-func (m *Manager) forget(ctx context.Context, r *snapshotRecord, bill ...store.Mutation) error {
-	_, err := m.commit(ctx, "snapshot-gone", store.Mutation{Do: store.Delete, Key: snapshotKey(r.Snap.ID), Expect: r.rev}, bill...)
+// endSnapshot ends the record of a snapshot of which nothing is left, together with its last meter record.
+func (m *Manager) endSnapshot(ctx context.Context, r *snapshotRecord, bill ...store.Mutation) error {
+	if r.Bills == 0 {
+		return m.forget(ctx, r) // nobody will ask what it cost
+	}
+	r.Snap.Status, r.EndedAt = snapshotGone, now()
+	r.Reason, r.Tries, r.NextTry = "", 0, time.Time{}
+	return m.saveSnapshot(ctx, "snapshot-gone", r, bill...)
+}
+
+// forget drops the record of a snapshot that was never made, or of which nothing is to be remembered.
+func (m *Manager) forget(ctx context.Context, r *snapshotRecord) error {
+	_, err := m.commit(ctx, "snapshot-gone", store.Mutation{Do: store.Delete, Key: snapshotKey(r.Snap.ID), Expect: r.rev})
 	if err != nil {
 		m.lookLater(jobSnapshot, r.Snap.ID)
 	}
@@ -111,7 +155,7 @@ func (m *Manager) forget(ctx context.Context, r *snapshotRecord, bill ...store.M
 // IDs. Profile and States of f are not looked at; IDs are those of the sandboxes that they were taken of.
 func (m *Manager) Snapshots(ctx context.Context, f Filter) iter.Seq2[sandboxer.Snapshot, error] {
 	return func(yield func(sandboxer.Snapshot, error) bool) {
-		q := store.Query{Kind: kindSnapshot}
+		q := store.Query{Kind: kindSnapshot, Tag: tagLive}
 		switch {
 		case f.Host != "":
 			q.Tag = hostTag(f.Host)
@@ -127,7 +171,7 @@ func (m *Manager) Snapshots(ctx context.Context, f Filter) iter.Seq2[sandboxer.S
 				yield(sandboxer.Snapshot{}, wrap("list snapshots", nil, err))
 				return
 			}
-			if f.matchesSnapshot(r.Snap) && !yield(r.Snap, nil) {
+			if !r.ended() && f.matchesSnapshot(r.Snap) && !yield(r.Snap, nil) {
 				return
 			}
 		}

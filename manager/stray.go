@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sand-boxer/sandboxer"
 )
@@ -118,17 +119,25 @@ func (rp *reaper) inherit(ctx context.Context, r *record, in sandboxer.Instance)
 	return nil
 }
 
-// straySnapshot deletes a stored snapshot that no record knows. Like a stray sandbox it gets a record first, unless another
-// snapshot of that ID has one: what its store knew is lost, and that other one is not to be touched. Its lock is held.
+// straySnapshot deletes a stored snapshot that no record knows. Like a stray sandbox it gets a record first, which goes on
+// from what the ended one of the same snapshot has billed; unless another snapshot of that ID has one: what its store knew is
+// lost, and that other one is not to be touched. Its lock is held.
 func (rp *reaper) straySnapshot(ctx context.Context, s sandboxer.Snapshot) error {
 	r := &snapshotRecord{Snap: s}
-	r.Snap.Status = sandboxer.SnapshotDeleting
-	switch _, err := rp.m.loadSnapshot(ctx, s.ID); {
-	case err == nil:
+	switch old, err := rp.m.recallSnapshot(ctx, s.ID); {
+	case err == nil && !old.ended():
+		r.Snap.Status = sandboxer.SnapshotDeleting
 		return rp.m.deleteAtBackend(ctx, r)
+	case err == nil:
+		r.standing = old.standing
+		if old.is(s) {
+			r = old
+			r.EndedAt = time.Time{}
+		}
 	case !errors.Is(err, sandboxer.NotFound):
 		return err
 	}
+	r.Snap.Status = sandboxer.SnapshotDeleting
 	if err := rp.m.saveSnapshot(ctx, "snapshot-deleting", r); err != nil {
 		return err
 	}

@@ -1,0 +1,166 @@
+package manager_test
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sand-boxer/sandboxer"
+	"github.com/sand-boxer/sandboxer/adapters/fake"
+	"github.com/sand-boxer/sandboxer/manager"
+	"github.com/sand-boxer/sandboxer/manager/store"
+)
+
+// TestSnapshotDeletionIsVerified: a deletion is believed when no listing shows the snapshot any more, and tried again until
+// then; nobody else needs to look. It was seen to fail when the backend's word was enough: the record was dropped, and the
+// snapshot stored and paid for until a reaper came by, who then billed it a second time under the same keys.
+func TestSnapshotDeletionIsVerified(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fault fake.Fault
+		quirk fake.Quirk
+		code  sandboxer.Code
+	}{
+		"it lives on":            {quirk: fake.SnapshotDeleteLies, code: sandboxer.Unavailable},
+		"it lives on for a time": {fault: fake.Fault{Op: sandboxer.OpDeleteSnapshot, Linger: 20 * time.Minute, Times: 1}, code: sandboxer.Unavailable},
+		"the listing fails":      {fault: fake.Fault{Op: sandboxer.OpListSnapshots, Err: sandboxer.Refused(sandboxer.ResourceExhausted, errors.New("429"))}, code: sandboxer.ResourceExhausted},
+		"half of it arrives":     {fault: fake.Fault{Op: sandboxer.OpListSnapshots, Err: errLost, Effect: fake.After}, code: sandboxer.Unknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, sandboxer.CapSnapshot, sandboxer.CapMeter)
+				x := w.metered()
+				w.cfg.DefaultTTL = 1000 * time.Hour
+				m := w.open()
+				ctx := context.Background()
+				if _, err := created(t, m, ask("a")).Snapshot(ctx, sandboxer.SnapshotRequest{ID: "s"}); err != nil {
+					t.Fatal(err)
+				}
+				pass(time.Hour)
+				if c.quirk != "" {
+					w.backend.Break(c.quirk)
+				} else {
+					w.backend.Fail(c.fault)
+				}
+				err := m.DeleteSnapshot(ctx, "s")
+				wantCode(t, err, c.code)
+				if sandboxer.IsRefused(err) {
+					t.Errorf("its deletion goes on, and the error says that nothing was done: %v", err)
+				}
+				if diff := cmp.Diff([]string{"s deleting"}, snapshots(t, m, manager.Filter{})); diff != "" {
+					t.Errorf("on record (-want +got):\n%s", diff)
+				}
+				pass(time.Hour)
+				w.backend.Mend()
+				w.backend.Heal()
+				pass(time.Hour)
+				w.wantLive("a")
+				w.wantStored(x)
+				if got := snapshots(t, m, manager.Filter{}); len(got) > 0 {
+					t.Errorf("on record: %q", got)
+				}
+			})
+		})
+	}
+}
+
+// unlisted is an extension whose snapshots cannot be listed.
+type unlisted struct {
+	sandboxer.Extension
+	sandboxer.Snapshotter
+}
+
+func (unlisted) ListSnapshots(context.Context, sandboxer.ListQuery) iter.Seq2[sandboxer.Snapshot, error] {
+	return func(yield func(sandboxer.Snapshot, error) bool) {
+		yield(sandboxer.Snapshot{}, sandboxer.Refused(sandboxer.Unsupported, errors.New("there is no listing")))
+	}
+}
+
+// TestSnapshotDeletionCannotBeSeen: who cannot list is believed. One listing follows a deletion otherwise.
+func TestSnapshotDeletionCannotBeSeen(t *testing.T) {
+	t.Parallel()
+	for name, blind := range map[string]bool{"it lists": false, "it cannot list": true} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, sandboxer.CapSnapshot)
+				if blind {
+					a := w.backend.Adapter(w.caps...)
+					build := a.New
+					a.New = func(ctx context.Context, s sandboxer.Settings) (sandboxer.Extension, error) {
+						ext, err := build(ctx, s)
+						snapper, _ := sandboxer.As[sandboxer.Snapshotter](ext)
+						return unlisted{ext, snapper}, err
+					}
+					w.adapters = []sandboxer.Adapter{a}
+				}
+				m := w.open()
+				ctx := context.Background()
+				if _, err := created(t, m, ask("a")).Snapshot(ctx, sandboxer.SnapshotRequest{ID: "s"}); err != nil {
+					t.Fatal(err)
+				}
+				w.journal.take()
+				if err := m.DeleteSnapshot(ctx, "s"); err != nil {
+					t.Fatal(err)
+				}
+				w.wantJournal("commit snapshot deleting s", "delete-snapshot a", "list-snapshots a", "commit drop snapshot/s")
+				w.wantLive("a")
+			})
+		})
+	}
+}
+
+// TestSnapshotTurnsUpAgain: a snapshot that is listed after its end was verified is removed by the reaper, and what it cost
+// goes on from what is billed already, under keys of its own. It was seen to fail when the end dropped the record: the bill
+// then began at its creation again, under the key of the first one.
+func TestSnapshotTurnsUpAgain(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t, sandboxer.CapSnapshot, sandboxer.CapMeter)
+		x := w.metered()
+		w.cfg.DefaultTTL = 10000 * time.Hour
+		m := w.open()
+		ctx := context.Background()
+		if _, err := created(t, m, ask("a")).Snapshot(ctx, sandboxer.SnapshotRequest{ID: "s"}); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Hour)
+		w.backend.Break(fake.SnapshotDeleteLies)
+		w.backend.Break(fake.SnapshotsUnlisted)
+		if err := m.DeleteSnapshot(ctx, "s"); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Hour)
+		w.wantLive("a", "snapshot/s") // the backend has lied twice
+		w.backend.Mend()
+		reap(t, m, manager.ReapOptions{})
+		pass(time.Minute)
+		w.wantLive("a")
+		rs := x.ofSnapshot("s")
+		if len(rs) != 2 || rs[0].Key == rs[1].Key || !rs[0].To.Equal(rs[1].From) || rs[1].To.Sub(rs[0].From) < 2*time.Hour {
+			t.Errorf("records %+v", rs)
+		}
+
+		// The ended record is kept for so long, and no longer.
+		kept := func() (n int) {
+			for _, err := range w.store.Scan(ctx, store.Query{Kind: "snapshot"}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				n++
+			}
+			return n
+		}
+		pass(7*24*time.Hour - time.Hour)
+		if r := reap(t, m, manager.ReapOptions{}); r.Purged != 0 || kept() != 1 {
+			t.Errorf("%d purged too early, %d left", r.Purged, kept())
+		}
+		pass(2 * time.Hour)
+		dry := reap(t, m, manager.ReapOptions{DryRun: true})
+		if r := reap(t, m, manager.ReapOptions{}); r.Purged != 1 || dry.Purged != 1 || kept() != 0 {
+			t.Errorf("%d purged, %d in the dry run, and %d left; want 1, 1 and 0", r.Purged, dry.Purged, kept())
+		}
+	})
+}
