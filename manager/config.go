@@ -43,10 +43,12 @@ type Config struct {
 	TeardownTimeout  time.Duration // for one removal, also under a dead context. Defaults to 1 min
 	RecoverTimeout   time.Duration // how long New waits for what a crash left. Defaults to 30 s
 	ReapInterval     time.Duration // between reaps in the background. Defaults to 5 min; negative: none
-	ReapGrace        time.Duration // what is younger, and ten minutes of clock skew, is no orphan yet. Defaults to 5 min
-	MeterSnapshots   time.Duration // between meter records of one stored snapshot that is kept on. Defaults to 24 h
-	Keep             time.Duration // how long records of ended sandboxes and snapshots are kept. Defaults to 7 days
-	Retries          int           // of a create that the backend refused for now. Defaults to 3; negative: none
+	// ReapGrace is how long after its creation something may show up at a backend: what is younger, and ten minutes of clock
+	// skew, is no orphan yet, and a snapshot whose reply was lost is deleted again for so long. Defaults to 5 min.
+	ReapGrace      time.Duration
+	MeterSnapshots time.Duration // between meter records of one stored snapshot that is kept on. Defaults to 24 h
+	Keep           time.Duration // how long records of ended sandboxes and snapshots are kept. Defaults to 7 days
+	Retries        int           // of a create that the backend refused for now. Defaults to 3; negative: none
 }
 
 // maxHostID is how long the ID of a host may be: it is part of labels, tags and keys.

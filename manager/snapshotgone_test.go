@@ -164,3 +164,81 @@ func TestSnapshotTurnsUpAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestLateSnapshot: a snapshot that shows up after its reply was lost, and after its deletion has succeeded because nothing was
+// there yet, is deleted all the same, and billed; its ID is free once nothing can come any more. It was seen to fail when one
+// deletion ended the record: what showed up 70 s later stayed.
+func TestLateSnapshot(t *testing.T) {
+	t.Parallel()
+	for name, late := range map[string]time.Duration{"at once": 0, "soon": time.Second, "after 70 s": 70 * time.Second, "at the last moment": 5*time.Minute - time.Second} {
+		for _, restart := range []bool{false, true} {
+			t.Run(name+map[bool]string{true: ", after a restart"}[restart], func(t *testing.T) {
+				simulate(t, func(t *testing.T) {
+					w := newWorld(t, sandboxer.CapSnapshot, sandboxer.CapMeter)
+					x := w.metered()
+					w.cfg.DefaultTTL = 100 * time.Hour
+					p := &process{}
+					m := w.start(p)
+					sb := created(t, m, ask("a"))
+					lost := fake.Fault{Op: sandboxer.OpSnapshot, Err: errLost, Effect: fake.After, Late: late, Times: 1}
+					if restart { // it dies while it waits for the reply
+						lost.Err, lost.Hang = nil, true
+					}
+					w.backend.Fail(lost)
+					ctx, cancel := context.WithCancel(context.Background())
+					defer cancel()
+					done := make(chan error, 1)
+					go func() {
+						_, err := sb.Snapshot(ctx, sandboxer.SnapshotRequest{ID: "s"})
+						done <- err
+					}()
+					pass(time.Second / 2)
+					if restart {
+						p.kill()
+						w.backend.Heal()
+						m = w.open()
+					} else if err := <-done; err == nil || sandboxer.IsRefused(err) {
+						t.Errorf("a lost reply is %v", err)
+					}
+					sb, err := m.Get(ctx, "a")
+					if err != nil {
+						t.Fatal(err)
+					}
+					_, err = sb.Snapshot(ctx, sandboxer.SnapshotRequest{ID: "s"})
+					wantCode(t, err, sandboxer.Aborted)
+					if wait := sandboxer.RetryAfterOf(err); wait < 4*time.Minute || wait > 5*time.Minute {
+						t.Errorf("try again in %v, want when nothing can come any more", wait)
+					}
+					pass(6 * time.Minute)
+					w.wantLive("a")
+					w.wantStored(x)
+					for _, r := range x.ofSnapshot("s") {
+						if !r.Estimated {
+							t.Errorf("record %+v", r)
+						}
+					}
+					if _, err := sb.Snapshot(ctx, sandboxer.SnapshotRequest{ID: "s"}); err != nil {
+						t.Errorf("a second time: %v", err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestCloseForgetsLateSnapshot: a store that remembers nothing waits for nothing that may still come.
+func TestCloseForgetsLateSnapshot(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t, sandboxer.CapSnapshot)
+		w.store.durable = false
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpSnapshot, Err: errLost, Effect: fake.After, Times: 1})
+		m := w.open()
+		if _, err := created(t, m, ask("a")).Snapshot(context.Background(), sandboxer.SnapshotRequest{ID: "s"}); err == nil {
+			t.Error("no error")
+		}
+		if err := m.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		w.wantLive()
+	})
+}

@@ -16,6 +16,7 @@ import (
 // snapshotRecord is everything that is known of one snapshot. Only the holder of its lock changes it.
 type snapshotRecord struct {
 	standing
+	made bool // the call that makes it has succeeded: nothing shows up later
 
 	V       int                `json:"v"`
 	Snap    sandboxer.Snapshot `json:"snap"`
@@ -24,6 +25,7 @@ type snapshotRecord struct {
 	NextTry time.Time          `json:"next_try,omitzero"`
 	Metered time.Time          `json:"metered,omitzero"` // up to when it is accounted for
 	Bills   int                `json:"bills,omitempty"`  // meter records up to then
+	Since   time.Time          `json:"since,omitzero"`   // a call begun no later than this, whose outcome is not known, may still make it
 	// SeenBy is the version of another key than the payer's that saw it, as one does that took over within one account:
 	// what that key does not show any more is gone.
 	SeenBy string `json:"seen_by,omitempty"`
@@ -130,6 +132,21 @@ func (m *Manager) armSnapshot(r *snapshotRecord) {
 	if !next.IsZero() {
 		m.sched.add(next, jobSnapshot, r.Snap.ID)
 	}
+}
+
+// settled is when a call whose outcome is not known has made its snapshot, or never will; zero where there is none.
+func (m *Manager) settled(r *snapshotRecord) time.Time {
+	if r.Since.IsZero() {
+		return time.Time{}
+	}
+	return r.Since.Add(m.cfg.ReapGrace)
+}
+
+// unsettledError says that nothing is there yet, and that something may come.
+type unsettledError struct{ until time.Time }
+
+func (e *unsettledError) Error() string {
+	return fmt.Sprintf("nothing of it is there now, but the reply to the call that makes it was lost: should it show up until %s, it is deleted", e.until.Format(time.RFC3339))
 }
 
 // endSnapshot ends the record of a snapshot of which nothing is left, together with its last meter record.

@@ -63,6 +63,7 @@ func Config(st store.Store, path, url string) (manager.Config, func() error, err
 		Registry: reg, Store: st, Meter: meter, Owner: "crash", ReapInterval: -1,
 		Hosts:          []sandboxer.Host{{ID: "h1", MaxSandboxes: 4}, {ID: "h2", MaxSandboxes: 4}},
 		RecoverTimeout: 10 * time.Second, TeardownTimeout: 10 * time.Second,
+		ReapGrace: time.Second, // a snapshot whose reply was lost is gone for good after it
 	}, exporter.Close, nil
 }
 
