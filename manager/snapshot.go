@@ -147,18 +147,22 @@ func (m *Manager) dropSnapshot(ctx context.Context, r *snapshotRecord, cause err
 
 // removeSnapshot deletes a snapshot at its backend, then ends its record. On an error the record stays, and another try is
 // scheduled. What was not finished may show up after its deletion: it is deleted again until it has had the time.
+// Such an error is no refusal, whoever refused: what goes on in the background is not nothing.
 func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
-	again := r.Snap.Status == sandboxer.SnapshotDeleting
-	if !again {
+	_, again := m.doomOf(snapshotLock(r.Snap.ID))
+	if again = again || r.Snap.Status == sandboxer.SnapshotDeleting; r.Snap.Status != sandboxer.SnapshotDeleting {
 		if r.Snap.Status != sandboxer.SnapshotReady && !r.made {
 			r.Since = now() // no later than this was the backend asked for it
 		}
 		r.Snap.Status = sandboxer.SnapshotDeleting
 		if err := m.saveSnapshot(ctx, "snapshot-deleting", r); err != nil {
+			if sandboxer.CodeOf(err) == sandboxer.Aborted && len(r.doubts) == 0 {
+				return err
+			}
+			// What stands in the store is looked at again; deleting can only stop spending.
 			m.rememberDoom(snapshotLock(r.Snap.ID), doom{})
-			return err
+			m.cfg.Logger.ErrorContext(ctx, "the store does not take that a snapshot is deleted", "snapshot", r.Snap.ID, "consumer", r.Snap.Consumer.ID, "error", err)
 		}
-		m.forgetDoom(snapshotLock(r.Snap.ID))
 	}
 	err := m.deleteAtBackend(ctx, r)
 	until := m.settled(r)
@@ -168,7 +172,10 @@ func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 		if billErr != nil {
 			m.cfg.Logger.ErrorContext(ctx, "a snapshot is gone, and what it cost cannot be recorded", "snapshot", r.Snap.ID, "consumer", r.Snap.Consumer.ID, "error", billErr)
 		}
-		return m.endSnapshot(ctx, r, bill...)
+		if err := m.endSnapshot(ctx, r, bill...); err != nil {
+			return sandboxer.Mark(sandboxer.CodeOf(err), fmt.Errorf("nothing is left of it, but that could not be stored, and is tried again: %w", err))
+		}
+		return nil
 	}
 	r.Tries++
 	r.NextTry = now().Add(max(retryBase+jittered(retryBase<<min(r.Tries, 20), retryMost), putOff(err)))
@@ -180,7 +187,7 @@ func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 			r.NextTry = until
 		}
 	}
-	return errors.Join(err, m.saveSnapshot(ctx, "snapshot-orphan", r))
+	return sandboxer.Mark(sandboxer.CodeOf(err), errors.Join(err, m.saveSnapshot(ctx, "snapshot-orphan", r)))
 }
 
 // deleteAtBackend calls the extension and believes it only where it cannot list.
@@ -277,7 +284,7 @@ func (m *Manager) DeleteSnapshot(ctx context.Context, id string) error {
 	defer release()
 	r, err := m.loadSnapshot(ctx, id)
 	if err != nil {
-		return wrap("delete snapshot", nil, err)
+		return wrap("delete snapshot", nil, sandboxer.Refused(sandboxer.CodeOf(err), err)) // nothing is remembered of the wish
 	}
 	if m.pinned(id) {
 		return wrapSnapshot("delete snapshot", r.Snap, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s is being restored or sent; try again when that is over", id)))

@@ -242,3 +242,72 @@ func TestCloseForgetsLateSnapshot(t *testing.T) {
 		w.wantLive()
 	})
 }
+
+// TestSnapshotIsDeletedWhileTheStoreFails: a deletion goes on where the store does not take that it begins, as the removal of a
+// sandbox does; an error says "nothing was done" only where nothing is done later either. It was seen to fail when that commit's
+// refusal was handed on as it is: the caller was told that nothing had happened, and the snapshot was deleted minutes later.
+func TestSnapshotIsDeletedWhileTheStoreFails(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		store   wrong
+		blink   bool // nothing can be read once
+		fault   fake.Fault
+		code    sandboxer.Code
+		refused bool
+		live    []string // at once
+	}{
+		"the disk is full":      {store: wrong{Point: "commit snapshot deleting", Times: 1, Err: errFull}, live: []string{"a"}},
+		"it fails":              {store: wrong{Point: "commit snapshot deleting", Times: 1, Err: errDisk}, live: []string{"a"}},
+		"it is full throughout": {store: wrong{Point: "commit", Times: 3, Err: errFull}, code: sandboxer.Unavailable, live: []string{"a"}},
+		"it fails throughout":   {store: wrong{Point: "commit", Times: 3, Err: errDisk, Blinds: true}, code: sandboxer.Unavailable, live: []string{"a"}},
+		"the backend refuses as well": {
+			store: wrong{Point: "commit", Times: 2, Err: errFull}, fault: fake.Fault{Op: sandboxer.OpDeleteSnapshot, Err: errBusy, Times: 1},
+			code: sandboxer.Unavailable, live: []string{"a", "snapshot/s"},
+		},
+		"the backend refuses": {
+			fault: fake.Fault{Op: sandboxer.OpDeleteSnapshot, Err: errBusy, Times: 1}, code: sandboxer.Unavailable, live: []string{"a", "snapshot/s"},
+		},
+		"it cannot be read": {blink: true, code: sandboxer.Unavailable, refused: true, live: []string{"a", "snapshot/s"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, sandboxer.CapSnapshot, sandboxer.CapMeter)
+				x := w.metered()
+				w.cfg.DefaultTTL = 100 * time.Hour
+				m := w.open()
+				ctx := context.Background()
+				if _, err := created(t, m, ask("a")).Snapshot(ctx, sandboxer.SnapshotRequest{ID: "s"}); err != nil {
+					t.Fatal(err)
+				}
+				pass(time.Hour)
+				if c.store.Err != nil {
+					w.store.fail(c.store)
+				}
+				if c.fault.Op != "" {
+					w.backend.Fail(c.fault)
+				}
+				if c.blink {
+					w.store.blink = 1
+				}
+				err := m.DeleteSnapshot(ctx, "s")
+				wantCode(t, err, c.code)
+				if sandboxer.IsRefused(err) != c.refused {
+					t.Errorf("nothing was done: %v, want %v: %v", sandboxer.IsRefused(err), c.refused, err)
+				}
+				w.wantLive(c.live...)
+				pass(time.Second)
+				w.store.heal()
+				pass(20 * time.Minute)
+				if c.refused {
+					w.wantLive("a", "snapshot/s")
+					return
+				}
+				w.wantLive("a")
+				w.wantStored(x)
+				if got := snapshots(t, m, manager.Filter{}); len(got) > 0 {
+					t.Errorf("on record: %q", got)
+				}
+			})
+		})
+	}
+}

@@ -109,6 +109,9 @@ func (m *Manager) saveSnapshot(ctx context.Context, point string, r *snapshotRec
 		m.lookLater(jobSnapshot, r.Snap.ID)
 		return err
 	}
+	if r.Snap.Status != sandboxer.SnapshotReady {
+		m.forgetDoom(snapshotLock(r.Snap.ID))
+	}
 	m.armSnapshot(r)
 	return nil
 }
@@ -164,8 +167,10 @@ func (m *Manager) forget(ctx context.Context, r *snapshotRecord) error {
 	_, err := m.commit(ctx, "snapshot-gone", store.Mutation{Do: store.Delete, Key: snapshotKey(r.Snap.ID), Expect: r.rev})
 	if err != nil {
 		m.lookLater(jobSnapshot, r.Snap.ID)
+		return err
 	}
-	return err
+	m.forgetDoom(snapshotLock(r.Snap.ID))
+	return nil
 }
 
 // Snapshots yields the recorded snapshots that f matches, those being made or deleted among them, in the order of their
