@@ -96,6 +96,10 @@ type Snapshot struct {
 	CreatedAt time.Time         `json:"created_at,omitzero"`
 	ExpiresAt time.Time         `json:"expires_at,omitzero"`
 	State     []byte            `json:"state,omitempty"` // the adapter's own, JSON
+	// How its deletion goes, as Manager.Snapshots tells it: why it failed, how often, and when the next try comes.
+	Reason  string    `json:"reason,omitempty"`
+	Tries   int       `json:"tries,omitempty"`
+	NextTry time.Time `json:"next_try,omitzero"`
 }
 
 // SnapshotTransferer moves a snapshot's bytes, so that one host's snapshot restores on another.

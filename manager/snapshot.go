@@ -35,6 +35,8 @@ func (s *Sandbox) Snapshot(ctx context.Context, req sandboxer.SnapshotRequest) (
 		old, err := s.m.recallSnapshot(ctx, req.ID)
 		var over standing
 		switch {
+		case err == nil && old.Abandoned: // the extension could return it as the new one
+			return sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s was %s; something of it may still exist: choose another ID", req.ID, old.Reason))
 		case err == nil && old.ended():
 			over = old.standing
 		case err == nil && old.Snap.Source != r.ID:
@@ -290,6 +292,41 @@ func (m *Manager) DeleteSnapshot(ctx context.Context, id string) error {
 		return wrapSnapshot("delete snapshot", r.Snap, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s is being restored or sent; try again when that is over", id)))
 	}
 	return wrapSnapshot("delete snapshot", r.Snap, m.removeSnapshot(ctx, r))
+}
+
+// AbandonSnapshot ends the record of a snapshot that cannot be deleted, on an operator's word, as [Manager.Abandon] does that of
+// a sandbox. Only for one that is being deleted; FailedPrecondition otherwise. What may still exist is not looked after any
+// more; the record is kept for Config.Keep with the reason, and no other snapshot may take its ID meanwhile. What it has cost
+// until then is in its last meter record, as an estimate; what it costs from then on is in none, unless the reaper finds and
+// deletes it later.
+func (m *Manager) AbandonSnapshot(ctx context.Context, id, reason string) error {
+	const op = "abandon snapshot"
+	if reason == "" {
+		return wrap(op, nil, sandboxer.Refused(sandboxer.InvalidArgument, errors.New("say why: the record keeps it")))
+	}
+	ctx, done, err := m.begin(ctx)
+	if err != nil {
+		return wrap(op, nil, err)
+	}
+	defer done()
+	ctx, release, err := m.acquire(ctx, snapshotLock(id))
+	if err != nil {
+		return wrap(op, nil, err)
+	}
+	defer release()
+	r, err := m.loadSnapshot(ctx, id)
+	if err != nil {
+		return wrap(op, nil, err)
+	}
+	if r.Snap.Status != sandboxer.SnapshotDeleting {
+		return wrapSnapshot(op, r.Snap, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("the snapshot is %s; only one whose deletion fails can be abandoned: call DeleteSnapshot first", r.Snap.Status)))
+	}
+	r.Reason, r.Abandoned = clip(fmt.Sprintf("abandoned after %d failed deletions (%s): %s", r.Tries, r.Reason, reason), maxReason), true
+	bill, err := m.billSnapshot(ctx, r, true, true)
+	if err != nil {
+		return wrapSnapshot(op, r.Snap, err)
+	}
+	return wrapSnapshot(op, r.Snap, m.endSnapshot(ctx, r, bill...))
 }
 
 // snapshotDue handles a snapshot whose time is over or whose removal is to be tried again.

@@ -311,3 +311,65 @@ func TestSnapshotIsDeletedWhileTheStoreFails(t *testing.T) {
 		})
 	}
 }
+
+// TestAbandonSnapshot: an operator sees why a snapshot cannot be deleted, and ends that, and only that. It was seen to fail when
+// the reason and the tries were in the record alone, and nothing but a deletion that succeeds ended them.
+func TestAbandonSnapshot(t *testing.T) {
+	simulate(t, func(t *testing.T) {
+		w := newWorld(t, sandboxer.CapSnapshot, sandboxer.CapMeter).withHosts(sandboxer.Host{ID: "h1"})
+		x := w.metered()
+		w.cfg.DefaultTTL = 1000 * time.Hour
+		m := w.open()
+		ctx := context.Background()
+		sb := created(t, m, ask("a"))
+		if _, err := sb.Snapshot(ctx, sandboxer.SnapshotRequest{ID: "s"}); err != nil {
+			t.Fatal(err)
+		}
+		err := m.AbandonSnapshot(ctx, "s", "the host was scrapped")
+		wantCode(t, err, sandboxer.FailedPrecondition)
+		wantText(t, err, "ready", "DeleteSnapshot")
+		w.backend.Fail(fake.Fault{Op: sandboxer.OpDeleteSnapshot, Err: errLost})
+		if err := m.DeleteSnapshot(ctx, "s"); err == nil {
+			t.Error("deleted")
+		}
+		pass(10 * time.Hour)
+		for s, err := range m.Snapshots(ctx, manager.Filter{}) {
+			if err != nil || s.Status != sandboxer.SnapshotDeleting || s.Tries < 10 || !s.NextTry.After(time.Now()) {
+				t.Errorf("%+v, %v", s, err)
+			}
+			wantText(t, errors.New(s.Reason), "deletion failed", "connection reset")
+		}
+		wantCode(t, m.AbandonSnapshot(ctx, "s", ""), sandboxer.InvalidArgument)
+		wantCode(t, m.AbandonSnapshot(ctx, "none", "gone"), sandboxer.NotFound)
+		if err := m.AbandonSnapshot(ctx, "s", "the host was scrapped"); err != nil {
+			t.Fatal(err)
+		}
+		if got := snapshots(t, m, manager.Filter{}); len(got) > 0 {
+			t.Errorf("on record: %q", got)
+		}
+		wantCode(t, m.AbandonSnapshot(ctx, "s", "again"), sandboxer.NotFound)
+		n := w.backend.Count(sandboxer.OpDeleteSnapshot)
+		pass(time.Hour)
+		rs := x.ofSnapshot("s")
+		if len(rs) != 1 || !rs[0].Final || !rs[0].Estimated || rs[0].To.Sub(rs[0].From) != 10*time.Hour {
+			t.Errorf("records %+v", rs)
+		}
+		if more := w.backend.Count(sandboxer.OpDeleteSnapshot); more != n {
+			t.Errorf("%d more deletions of what was abandoned", more-n)
+		}
+
+		// Its ID is not used again: the backend could return the old one as the new one.
+		_, err = sb.Snapshot(ctx, sandboxer.SnapshotRequest{ID: "s"})
+		wantCode(t, err, sandboxer.FailedPrecondition)
+		wantText(t, err, "the host was scrapped", "another ID")
+
+		// The disk comes back, and the reaper finds it.
+		w.backend.Heal()
+		reap(t, m, manager.ReapOptions{})
+		pass(time.Hour)
+		w.wantLive("a")
+		if rs = x.ofSnapshot("s"); len(rs) != 2 || !rs[0].To.Equal(rs[1].From) {
+			t.Errorf("records %+v", rs)
+		}
+	})
+}

@@ -31,6 +31,15 @@ type snapshotRecord struct {
 	SeenBy string `json:"seen_by,omitempty"`
 	// EndedAt is when nothing was left of it. What is billed is kept for Config.Keep, for one that turns up again.
 	EndedAt time.Time `json:"ended_at,omitzero"`
+	// Abandoned: an operator ended it, and Reason says why; whatever may be left. Its ID stays taken.
+	Abandoned bool `json:"abandoned,omitempty"`
+}
+
+// view is what the host application is shown.
+func (r *snapshotRecord) view() sandboxer.Snapshot {
+	s := r.Snap
+	s.Reason, s.Tries, s.NextTry = r.Reason, r.Tries, r.NextTry
+	return s
 }
 
 // snapshotGone is the status of a record that has ended. Nobody is shown it.
@@ -154,11 +163,10 @@ func (e *unsettledError) Error() string {
 
 // endSnapshot ends the record of a snapshot of which nothing is left, together with its last meter record.
 func (m *Manager) endSnapshot(ctx context.Context, r *snapshotRecord, bill ...store.Mutation) error {
-	if r.Bills == 0 {
+	if r.Bills == 0 && !r.Abandoned {
 		return m.forget(ctx, r) // nobody will ask what it cost
 	}
-	r.Snap.Status, r.EndedAt = snapshotGone, now()
-	r.Reason, r.Tries, r.NextTry = "", 0, time.Time{}
+	r.Snap.Status, r.EndedAt, r.NextTry = snapshotGone, now(), time.Time{}
 	return m.saveSnapshot(ctx, "snapshot-gone", r, bill...)
 }
 
@@ -174,7 +182,7 @@ func (m *Manager) forget(ctx context.Context, r *snapshotRecord) error {
 }
 
 // Snapshots yields the recorded snapshots that f matches, those being made or deleted among them, in the order of their
-// IDs. Profile and States of f are not looked at; IDs are those of the sandboxes that they were taken of.
+// IDs. Of those whose deletion fails Reason says why, Tries how often, and NextTry when the next try comes. Profile and States of f are not looked at; IDs are those of the sandboxes that they were taken of.
 func (m *Manager) Snapshots(ctx context.Context, f Filter) iter.Seq2[sandboxer.Snapshot, error] {
 	return func(yield func(sandboxer.Snapshot, error) bool) {
 		q := store.Query{Kind: kindSnapshot, Tag: tagLive}
@@ -193,7 +201,7 @@ func (m *Manager) Snapshots(ctx context.Context, f Filter) iter.Seq2[sandboxer.S
 				yield(sandboxer.Snapshot{}, wrap("list snapshots", nil, err))
 				return
 			}
-			if !r.ended() && f.matchesSnapshot(r.Snap) && !yield(r.Snap, nil) {
+			if !r.ended() && f.matchesSnapshot(r.Snap) && !yield(r.view(), nil) {
 				return
 			}
 		}

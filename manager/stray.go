@@ -132,7 +132,7 @@ func (rp *reaper) straySnapshot(ctx context.Context, s sandboxer.Snapshot) error
 		r.standing = old.standing
 		if old.is(s) {
 			r = old
-			r.EndedAt = time.Time{}
+			r.EndedAt, r.Abandoned, r.Reason, r.Tries = time.Time{}, false, "", 0
 		}
 	case !errors.Is(err, sandboxer.NotFound):
 		return err
