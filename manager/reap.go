@@ -30,7 +30,7 @@ type ReapOptions struct {
 type ReapReport struct {
 	Expired    []Reaped // whose time was over and which nothing else had removed
 	Orphaned   []Reaped // resources without a record that wants them
-	Lost       []Reaped // records whose resource is gone
+	Lost       []Reaped // records whose resource, or whose stored snapshot, is gone
 	Snapshots  []Reaped // stored snapshots without a record
 	Purged     int      // records dropped, ended longer ago than Config.Keep
 	Incomplete []string // listings that failed: nothing was concluded from them
@@ -46,7 +46,7 @@ type Reaped struct {
 }
 
 // Reap looks at every backend and removes what should not be there: expired sandboxes, resources of this Manager without a
-// record, and records whose resource is gone. Only what carries exactly this Manager's owner label is ever touched, and
+// record, and records whose resource, or whose stored snapshot, is gone. Only what carries exactly this Manager's owner label is ever touched, and
 // only when it is older than Config.ReapGrace plus ten minutes of clock skew. Backends are listed first and records read
 // after; a listing that fails deletes nothing. It also drops records that ended longer ago than Config.Keep. The Manager
 // reaps by itself every Config.ReapInterval. The error joins what could not be removed; the report holds the rest.
@@ -146,6 +146,10 @@ func (rp *reaper) add(list *[]Reaped, r Reaped) {
 // accounts finds every place where something of this Manager may be: all hosts, and the keys of all payers on record.
 func (rp *reaper) accounts(ctx context.Context) ([]account, error) {
 	payers, err := rp.payers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err := rp.snapshotPayers(ctx, func(extension string, p sandboxer.Payer) { payers[key{extension, p}] = true })
 	if err != nil {
 		return nil, err
 	}
@@ -411,6 +415,9 @@ func (rp *reaper) snapshots(ctx context.Context, a account) {
 			}
 		}
 	}
+	if err := rp.lostSnapshots(ctx, a, snapper, all); err != nil {
+		rp.failed(fmt.Errorf("lost snapshots at %v: %w", a, err))
+	}
 }
 
 // snapshot deals with one that was listed after begun.
@@ -429,6 +436,9 @@ func (rp *reaper) snapshot(ctx context.Context, a account, s sandboxer.Snapshot,
 	if s.Labels[sandboxer.LabelOwner] == rp.m.owner {
 		r, err := rp.m.recallSnapshot(ctx, s.ID)
 		if err == nil && r.ended() && r.EndedAt.Before(begun) {
+			if r.Lost && r.is(s) {
+				return rp.foundAgain(ctx, r)
+			}
 			err = noSnapshot(s.ID)
 		}
 		if !errors.Is(err, sandboxer.NotFound) {

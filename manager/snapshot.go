@@ -35,8 +35,8 @@ func (s *Sandbox) Snapshot(ctx context.Context, req sandboxer.SnapshotRequest) (
 		old, err := s.m.recallSnapshot(ctx, req.ID)
 		var over standing
 		switch {
-		case err == nil && old.Abandoned: // the extension could return it as the new one
-			return sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s was %s; something of it may still exist: choose another ID", req.ID, old.Reason))
+		case err == nil && (old.Abandoned || old.Lost): // the extension could return it as the new one
+			return sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s has ended, and something of it may still exist: choose another ID (%s)", req.ID, old.Reason))
 		case err == nil && old.ended():
 			over = old.standing
 		case err == nil && old.Snap.Source != r.ID:

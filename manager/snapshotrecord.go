@@ -33,6 +33,8 @@ type snapshotRecord struct {
 	EndedAt time.Time `json:"ended_at,omitzero"`
 	// Abandoned: an operator ended it, and Reason says why; whatever may be left. Its ID stays taken.
 	Abandoned bool `json:"abandoned,omitempty"`
+	// Lost: no listing shows it. Should one do so later, it is on record again.
+	Lost bool `json:"lost,omitempty"`
 }
 
 // view is what the host application is shown.
@@ -163,7 +165,7 @@ func (e *unsettledError) Error() string {
 
 // endSnapshot ends the record of a snapshot of which nothing is left, together with its last meter record.
 func (m *Manager) endSnapshot(ctx context.Context, r *snapshotRecord, bill ...store.Mutation) error {
-	if r.Bills == 0 && !r.Abandoned {
+	if r.Bills == 0 && !r.Abandoned && !r.Lost {
 		return m.forget(ctx, r) // nobody will ask what it cost
 	}
 	r.Snap.Status, r.EndedAt, r.NextTry = snapshotGone, now(), time.Time{}
