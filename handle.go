@@ -67,14 +67,9 @@ func NewHandle(ref HandleRef, version int, state any) (Handle, error) {
 	return Handle{ref: ref, version: version, state: string(text)}, nil
 }
 
-// BareHandle is identity without state: what is known of a resource whose creation was never answered. An attempt of 0 is the
-// first one. Of no identity it is the zero Handle.
-func BareHandle(ref HandleRef) Handle {
-	if ref.Attempt == 0 && ref != (HandleRef{}) {
-		ref.Attempt = 1
-	}
-	return Handle{ref: ref}
-}
+// BareHandle is identity without state: what is known of a resource whose creation was never answered. Of no identity it is
+// the zero Handle; one of half an identity, such as without its attempt, cannot be encoded.
+func BareHandle(ref HandleRef) Handle { return Handle{ref: ref} }
 
 // Ref returns the identity.
 func (h Handle) Ref() HandleRef { return h.ref }

@@ -111,28 +111,14 @@ func TestHandleRoundTripsAndCompares(t *testing.T) {
 	}
 }
 
-// TestHandlesThatAreWrittenAreRead: a handle that JSON cannot bring back as it was is not written. The first attempt without
-// its number, a handle of no extension and the host "h\xff" were, and could not be read or named another host.
+// TestHandlesThatAreWrittenAreRead: a handle that JSON cannot bring back as it was is not written. One without its attempt or
+// its extension and one of the host "h\xff" were, and could then not be read, or named another host.
 func TestHandlesThatAreWrittenAreRead(t *testing.T) {
 	t.Parallel()
-	first := sandboxer.BareHandle(ref(0))
-	if first != sandboxer.BareHandle(ref(1)) {
-		t.Errorf("without the number of its attempt the handle is %+v, want that of the first", first)
-	}
-	text, err := json.Marshal(first)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var again sandboxer.Handle
-	if err := json.Unmarshal(text, &again); err != nil || again != first {
-		t.Errorf("%s came back as %+v, %v", text, again, err)
-	}
-	if h := sandboxer.BareHandle(sandboxer.HandleRef{}); !h.IsZero() {
-		t.Errorf("a handle of nothing is %+v, want the zero handle", h)
-	}
 	for name, spoil := range map[string]func(*sandboxer.HandleRef){
 		"no ID":              func(r *sandboxer.HandleRef) { r.ID = "" },
 		"an ID with a slash": func(r *sandboxer.HandleRef) { r.ID = "a/b" },
+		"attempt 0":          func(r *sandboxer.HandleRef) { r.Attempt = 0 },
 		"attempt -1":         func(r *sandboxer.HandleRef) { r.Attempt = -1 },
 		"attempt 1000":       func(r *sandboxer.HandleRef) { r.Attempt = 1000 },
 		"no extension":       func(r *sandboxer.HandleRef) { r.Extension = "" },

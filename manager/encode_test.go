@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ func (f filler) fill(v reflect.Value) {
 		*at = time.Unix(f.rng.Int64N(4e9), f.rng.Int64N(1e9)*int64(f.rng.IntN(2))).In([]*time.Location{time.UTC, time.FixedZone("", 3600)}[f.rng.IntN(2)])
 		return
 	case *sandboxer.Handle:
-		h, err := sandboxer.NewHandle(sandboxer.HandleRef{ID: "sbx-1", Attempt: 1 + f.rng.IntN(3), Extension: "ext.<a>", Host: f.text()}, 1, map[string]string{"k": f.text()})
+		h, err := sandboxer.NewHandle(sandboxer.HandleRef{ID: "sbx-1", Attempt: 1 + f.rng.IntN(3), Extension: "ext.<a>", Host: strings.ToValidUTF8(f.text(), "")}, 1, map[string]string{"k": f.text()})
 		if err != nil {
 			f.t.Fatal(err)
 		}
