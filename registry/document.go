@@ -22,13 +22,16 @@ const (
 	maxID        = 80
 	maxTitle     = 256 // characters
 	inputPattern = `^[A-Za-z_][A-Za-z0-9_.-]{0,62}$`
+	// For the JSON Schemas; the registry asks sandboxer.ValidateLabels and unicode.IsControl.
+	labelPattern   = `^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$`
+	oneLinePattern = `^[^\x00-\x1f\x7f-\x9f]*$`
 )
 
 // idPattern is what the ids of a kind look like.
 func idPattern(k docKind) string { return `^` + string(k) + `\.[a-z0-9]([a-z0-9._-]*[a-z0-9])?$` }
 
 func titleShape() shape {
-	return shape{"type": "string", "minLength": 1, "maxLength": maxTitle}
+	return shape{"type": "string", "minLength": 1, "maxLength": maxTitle, "pattern": oneLinePattern}
 }
 
 var (

@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"math"
+
 	"github.com/sand-boxer/sandboxer"
 )
 
@@ -89,7 +91,7 @@ func parsedInto[T, V any](field func(*T) *V, parse func(string) (V, error)) func
 			d.add(n, at, "must be a single value, not %s", n.describe())
 			return
 		}
-		v, err := parse(n.text)
+		v, err := parse(n.quantity())
 		if err != nil {
 			d.add(n, at, "%v", err)
 			return
@@ -150,7 +152,7 @@ func (d *decoder) each(at path, n *node, f func(at path, item *node)) {
 }
 
 func (d *decoder) integer(at path, n *node) (int, bool) {
-	if n.kind != scalar || n.tag != "!!int" {
+	if n.kind != scalar || n.tag != "!!int" && n.tag != "!!float" {
 		d.add(n, at, "must be a whole number, not %s", n.describe())
 		return 0, false
 	}
@@ -158,6 +160,15 @@ func (d *decoder) integer(at path, n *node) (int, bool) {
 	if err != nil {
 		d.add(n, at, "%v", err)
 		return 0, false
+	}
+	if f, ok := v.(float64); ok { // 1e3 and 80.0 are whole, to an editor too
+		if f != math.Trunc(f) {
+			d.add(n, at, "must be a whole number, not %s", n.describe())
+			return 0, false
+		}
+		if math.Abs(f) <= 1<<53 {
+			v = int(f)
+		}
 	}
 	i, ok := v.(int)
 	if !ok {

@@ -379,3 +379,22 @@ func (n *node) number() (any, error) {
 	}
 	return nil, fmt.Errorf("not a number that can be kept exactly; write it in quotes")
 }
+
+// yaml12 is how YAML 1.2, which editors follow, writes numbers. The library also takes older ways.
+var yaml12 = regexp.MustCompile(`^([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?)$`)
+
+// quantity is the text of a scalar, and of a number its value written out: an editor, which checks by the schema, cannot
+// tell 1e3 from 1000. What is written plainly stays as it is, with all its digits.
+func (n *node) quantity() string {
+	if (n.tag != "!!int" && n.tag != "!!float") || plainNumber.MatchString(n.text) || !yaml12.MatchString(n.text) {
+		return n.text
+	}
+	v, err := n.number()
+	if err != nil {
+		return n.text
+	}
+	if f, ok := v.(float64); ok {
+		return strconv.FormatFloat(f, 'f', -1, 64)
+	}
+	return fmt.Sprint(v)
+}

@@ -57,17 +57,17 @@ var profileKeys = sync.OnceValue(func() []key[sandboxer.Profile] {
 		},
 		{
 			name:   "ttl",
-			shape:  textShape(ttlPattern).about("How long a sandbox lives, such as 45m or 12h; none: without an end. Left out: the Manager's default."),
+			shape:  durationShape(ttlPattern).about("How long a sandbox lives, such as 45m or 12h; none: without an end. Left out: the Manager's default."),
 			decode: parsedInto(func(p *profile) *time.Duration { return &p.TTL }, parseTTL),
 		},
 		{
 			name:   "ready_timeout",
-			shape:  textShape(durationPattern).about("How long a sandbox may take to become ready."),
+			shape:  durationShape(durationPattern).about("How long a sandbox may take to become ready."),
 			decode: parsedInto(func(p *profile) *time.Duration { return &p.ReadyTimeout }, parseDuration),
 		},
 		{
 			name:   "host_selector",
-			shape:  stringsShape().orEmpty().about("Labels that a host must carry."),
+			shape:  labelsShape().orEmpty().about("Labels that a host must carry."),
 			decode: labelsInto(func(p *profile) *map[string]string { return &p.HostSelector }),
 		},
 		{
@@ -80,7 +80,7 @@ var profileKeys = sync.OnceValue(func() []key[sandboxer.Profile] {
 		},
 		{
 			name:   "labels",
-			shape:  stringsShape().orEmpty().about("Stamped on every sandbox where the backend can carry them."),
+			shape:  labelsShape().orEmpty().about("Stamped on every sandbox where the backend can carry them."),
 			decode: labelsInto(func(p *profile) *map[string]string { return &p.Labels }),
 		},
 	}
@@ -91,17 +91,17 @@ var resourceKeys = sync.OnceValue(func() []key[sandboxer.Resources] {
 	return []key[resources]{
 		{
 			name:   "cpu",
-			shape:  quantityShape(cpuPattern).about("CPUs, such as 2, 1.5 or 500m."),
+			shape:  cpuShape().about("CPUs, such as 2, 1.5 or 500m."),
 			decode: parsedInto(func(r *resources) *int64 { return &r.CPUMillis }, parseCPU),
 		},
 		{
 			name:   "memory",
-			shape:  quantityShape(bytesPattern).about("Memory, such as 4Gi or 512Mi; a plain number is bytes."),
+			shape:  bytesShape().about("Memory, such as 4Gi or 512Mi; a plain number is bytes."),
 			decode: parsedInto(func(r *resources) *int64 { return &r.MemoryBytes }, parseBytes),
 		},
 		{
 			name:   "disk",
-			shape:  quantityShape(bytesPattern).about("Disk, such as 10Gi; a plain number is bytes."),
+			shape:  bytesShape().about("Disk, such as 10Gi; a plain number is bytes."),
 			decode: parsedInto(func(r *resources) *int64 { return &r.DiskBytes }, parseBytes),
 		},
 		{
@@ -137,7 +137,7 @@ var burstKeys = sync.OnceValue(func() []key[sandboxer.BurstPolicy] {
 		},
 		{
 			name:   "within",
-			shape:  textShape(durationPattern).about("How long the first choice gets before the next is tried. Left out: until it fails."),
+			shape:  durationShape(durationPattern).about("How long the first choice gets before the next is tried. Left out: until it fails."),
 			decode: parsedInto(func(b *policy) *time.Duration { return &b.Within }, parseDuration),
 		},
 	}
@@ -153,7 +153,7 @@ var targetKeys = sync.OnceValue(func() []key[sandboxer.BurstTarget] {
 		},
 		{
 			name:   "inputs",
-			shape:  stringsShape().orEmpty().about("Which input of the request becomes which input of the target."),
+			shape:  inputsShape().orEmpty().about("Which input of the request becomes which input of the target."),
 			decode: labelsInto(func(t *target) *map[string]string { return &t.Inputs }),
 		},
 	}

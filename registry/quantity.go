@@ -20,6 +20,7 @@ const (
 	durationPattern = `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`
 	ttlPattern      = `^(none|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`
 	moneyPattern    = `^[0-9]+(\.[0-9]{1,9})? [A-Z]{3}$`
+	notZeroPattern  = `[1-9]|none` // in a duration
 )
 
 const maxQuantity = 64 // characters
@@ -29,6 +30,7 @@ var (
 	bytesFormat    = regexp.MustCompile(bytesPattern)
 	durationFormat = regexp.MustCompile(durationPattern)
 	moneyFormat    = regexp.MustCompile(moneyPattern)
+	plainNumber    = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)
 	bareNumber     = regexp.MustCompile(`^[0-9]+$`)
 	numberAndUnit  = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)$`)
 )

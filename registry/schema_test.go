@@ -158,3 +158,67 @@ func TestSchemasRefuse(t *testing.T) {
 		}
 	}
 }
+
+// TestSchemasAgree: an editor and the registry say the same of every way to write a value. The schemas once took numbers,
+// titles, label keys and durations of 0 that the registry refuses.
+func TestSchemasAgree(t *testing.T) {
+	t.Parallel()
+	schema := compiled(t, "profile")
+	for line, want := range map[string]bool{
+		"resources: {cpu: 1e3, memory: 4e9, disk: +4294967296}":        true, // JSON, and so the editor, knows values only
+		"resources: {cpu: .5, memory: 4294967296.0, disk: 0x40000000}": true,
+		"resources: {cpu: 1., memory: 0, disk: 0.0, gpus: 1.0}":        true,
+		"resources: {cpu: +2, gpus: +1}":                               true,
+		"resources: {cpu: 0o17, gpus: 1e1}":                            true,
+		"ports: [8e1, 443.0]":                                          true,
+		"resources: {cpu: -.5}":                                        false,
+		"resources: {cpu: .inf}":                                       false,
+		"resources: {cpu: .nan}":                                       false,
+		"resources: {cpu: '1e3'}":                                      false,
+		"resources: {memory: 1024}":                                    false,
+		"resources: {memory: 1e3}":                                     false,
+		"resources: {memory: -4294967296}":                             false,
+		"resources: {disk: 4294967296.5}":                              false,
+		"resources: {gpus: 1.5}":                                       false,
+		"resources: {gpus: 1e9}":                                       false,
+		"ports: [80.5]":                                                false,
+		"ttl: 1h":                                                      true,
+		"ttl: 0h0.5s":                                                  true,
+		"ttl: none":                                                    true,
+		"ttl: 0s":                                                      false,
+		"ttl: 0h0.0m":                                                  false,
+		"ttl: 0none":                                                   false,
+		"ready_timeout: 10s":                                           true,
+		"ready_timeout: 0s":                                            false,
+		"ready_timeout: none":                                          false,
+		"burst: {to: [profile.b], within: 0m}":                         false,
+		`title: "a é\u2028"`:                                           true,
+		`title: "a\nb"`:                                                false,
+		`title: "a\n"`:                                                 false,
+		`title: "a\x85"`:                                               false,
+		`title: "a\x7f"`:                                               false,
+		"labels: {a.b/c_d-e: f, A: '', '1': x}":                        true,
+		"labels: {sandboxer: x}":                                       true,
+		"labels: {sandboxer-x: y}":                                     false,
+		"labels: {-a: y}":                                              false,
+		"labels: {'': y}":                                              false,
+		"labels: {a b: y}":                                             false,
+		"labels: {" + strings.Repeat("a", 64) + ": y}":                 false,
+		`labels: {a: "b\tc"}`:                                          false,
+		"labels: {a: " + strings.Repeat("a", 257) + "}":                false,
+		"host_selector: {sandboxer-x: y}":                              false,
+		"host_selector: {arch: amd64}":                                 true,
+		"burst: {to: [{profile: profile.b, inputs: {a b: c}}]}":        false,
+		"burst: {to: [{profile: profile.b, inputs: {a: b c}}]}":        false,
+		"burst: {to: [{profile: profile.b, inputs: {a: c.d}}]}":        true,
+	} {
+		doc := "id: profile.a\nextension: ext.a\n" + line + "\n"
+		_, err := registry.New(adapters(), yamlDoc("m", ext("ext.a", "")), yamlDoc("b", "id: profile.b\nextension: ext.a\n"), yamlDoc("a", doc))
+		if (err == nil) != want {
+			t.Errorf("%s: the registry says %v, want accepted %v", line, err, want)
+		}
+		if err := validate(schema, []byte(doc)); (err == nil) != want {
+			t.Errorf("%s: the schema says %v, want accepted %v", line, err, want)
+		}
+	}
+}

@@ -1,6 +1,10 @@
 package registry
 
-import "maps"
+import (
+	"maps"
+
+	"github.com/sand-boxer/sandboxer"
+)
 
 // shape is what a JSON Schema (draft 2020-12) says about a value.
 type shape map[string]any
@@ -46,8 +50,18 @@ func setShape(item shape) shape {
 	return shape{"type": "array", "items": item, "uniqueItems": true}
 }
 
-func stringsShape() shape {
-	return shape{"type": "object", "additionalProperties": shape{"type": "string"}}
+// labelsShape is what ValidateLabels takes.
+func labelsShape() shape {
+	return shape{
+		"type": "object", "maxProperties": 32,
+		"propertyNames":        shape{"pattern": labelPattern, "not": shape{"pattern": "^" + sandboxer.ReservedLabelPrefix}},
+		"additionalProperties": shape{"type": "string", "maxLength": 256, "pattern": oneLinePattern},
+	}
+}
+
+// inputsShape maps names of inputs to names of inputs.
+func inputsShape() shape {
+	return shape{"type": "object", "propertyNames": shape{"pattern": inputPattern}, "additionalProperties": textShape(inputPattern)}
 }
 
 func dataShape() shape { return shape{"type": "object"} }
@@ -56,9 +70,21 @@ func integerShape(least, most int) shape {
 	return shape{"type": "integer", "minimum": least, "maximum": most}
 }
 
-// quantityShape is a string of the pattern or a number.
-func quantityShape(pattern string) shape {
-	return shape{"type": []any{"string", "number"}, "pattern": pattern, "minimum": 0}
+// cpuShape is a string of the pattern or a number. It names no multiple of 0.001: to an editor, 1.1 is none.
+func cpuShape() shape {
+	return shape{"type": []any{"string", "number"}, "pattern": cpuPattern, "minimum": 0}
+}
+
+// bytesShape is a string of the pattern, or a number that is no forgotten unit.
+func bytesShape() shape {
+	return shape{"anyOf": []any{
+		textShape(bytesPattern), shape{"const": 0}, shape{"type": "integer", "minimum": leastBytes},
+	}}
+}
+
+// durationShape is a string of the pattern that is longer than 0.
+func durationShape(pattern string) shape {
+	return shape{"type": "string", "pattern": pattern, "allOf": []any{shape{"pattern": notZeroPattern}}}
 }
 
 // mappingShape is the mapping that a table decodes.
