@@ -78,10 +78,18 @@ func (e *extension) use(ctx context.Context, t sandboxer.Target, f func(p place,
 	defer e.service.mu.Unlock()
 	now := e.now()
 	s := e.service.get(p, now)
-	if s == nil || s.key != key || !ours(s.labels, t.Labels) {
-		return sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("%s does not exist at %s, or not for this key", p.name, e.id))
+	switch {
+	case s == nil, !ours(s.labels, t.Labels):
+		return sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("%s does not exist at %s", p.name, e.id))
+	case s.key != key:
+		return e.notVisible(p.name)
 	}
 	return f(p, s, now)
+}
+
+// notVisible is the error for what was made with another key. A real service would say "not found", and that is not "gone".
+func (e *extension) notVisible(what string) error {
+	return sandboxer.Mark(sandboxer.Unauthenticated, fmt.Errorf("%s is not visible at %s with this key; use the key that it was made with", what, e.id))
 }
 
 // Preflight checks the inputs and the key.
@@ -177,8 +185,7 @@ func (e *extension) Teardown(ctx context.Context, t sandboxer.Target) (sandboxer
 	case s == nil, !ours(s.labels, t.Labels):
 		return sandboxer.CleanupReport{}, nil
 	case s.key != key:
-		// The service would say "not found", and that is not "gone".
-		return sandboxer.CleanupReport{}, sandboxer.Mark(sandboxer.NotFound, fmt.Errorf("%s does not exist at %s, or not for this key; use the key that it was made with", p.name, e.id))
+		return sandboxer.CleanupReport{}, e.notVisible(p.name)
 	}
 	e.service.end(p, now)
 	return sandboxer.CleanupReport{Removed: []string{"sandbox " + p.name}}, nil

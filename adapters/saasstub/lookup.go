@@ -21,8 +21,11 @@ func (e *extension) Find(ctx context.Context, req *sandboxer.ProvisionRequest, _
 	e.service.mu.Lock()
 	defer e.service.mu.Unlock()
 	s := e.service.get(place{e.id, req.Name}, e.now())
-	if s == nil || s.key != key || !ours(s.labels, req.Labels) {
+	switch {
+	case s == nil, !ours(s.labels, req.Labels):
 		return sandboxer.Handle{}, sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("there is no %s at %s", req.Name, e.id))
+	case s.key != key:
+		return sandboxer.Handle{}, e.notVisible(req.Name)
 	}
 	return s.handle()
 }

@@ -52,8 +52,11 @@ func (e *extension) MeterActual(ctx context.Context, t sandboxer.Target) (sandbo
 	if s == nil {
 		s = e.service.ended[p]
 	}
-	if s == nil || s.key != key || !ours(s.labels, t.Labels) {
-		return sandboxer.MeterReading{}, sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("%s has no meter at %s, or not for this key", p.name, e.id))
+	switch {
+	case s == nil, !ours(s.labels, t.Labels):
+		return sandboxer.MeterReading{}, sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("%s has no meter at %s", p.name, e.id))
+	case s.key != key:
+		return sandboxer.MeterReading{}, e.notVisible(p.name)
 	}
 	return s.reading(now)
 }

@@ -367,7 +367,7 @@ func TestOwnership(t *testing.T) {
 	}
 }
 
-// TestAnotherKey: what was made with one key is not found with another, and not taken for gone.
+// TestAnotherKey: what was made with one key is not found with another, and no call says that it is gone, as all once did.
 func TestAnotherKey(t *testing.T) {
 	t.Parallel()
 	s := open(t, saasstub.Options{}, sandboxer.Inputs{"api_key": "env:STUB_KEY"})
@@ -382,14 +382,41 @@ func TestAnotherKey(t *testing.T) {
 	wantCode(t, s.Preflight(t.Context(), req), sandboxer.Unauthenticated)
 	req.Secret = with("v1", canary.Key("one"))
 	sbx := made(t, s, req)
-	sbx.Secret = with("v2", canary.Key("two"))
-	_, err := s.Inspect(t.Context(), sbx)
-	wantCode(t, err, sandboxer.NotFound)
-	_, err = s.Teardown(t.Context(), sbx)
-	wantCode(t, err, sandboxer.NotFound)
 	sbx.Secret = req.Secret
+	owned := map[string]string{sandboxer.LabelOwner: owner}
+	snap, err := s.Snapshot(t.Context(), sbx, sandboxer.SnapshotRequest{ID: "snap-1", Name: "snap-1", Labels: owned})
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := with("v2", canary.Key("two"))
+	theirs := sbx
+	theirs.Secret = foreign
+	again, two := *req, request("two")
+	again.Secret, two.Secret = foreign, foreign
+	for name, call := range map[string]func() error{
+		"Find":        func() error { _, err := s.Find(t.Context(), &again, time.Time{}); return err },
+		"WaitReady":   func() error { _, err := s.WaitReady(t.Context(), theirs); return err },
+		"Inspect":     func() error { _, err := s.Inspect(t.Context(), theirs); return err },
+		"Extend":      func() error { _, err := s.Extend(t.Context(), theirs, time.Time{}); return err },
+		"Pause":       func() error { return s.Pause(t.Context(), theirs) },
+		"MeterActual": func() error { _, err := s.MeterActual(t.Context(), theirs); return err },
+		"Teardown":    func() error { _, err := s.Teardown(t.Context(), theirs); return err },
+		"Restore":     func() error { _, err := s.Restore(t.Context(), two, snap); return err },
+		"DeleteSnapshot": func() error {
+			return s.DeleteSnapshot(t.Context(), sandboxer.SnapshotTarget{Snapshot: snap, Secret: foreign})
+		},
+	} {
+		if err := call(); sandboxer.CodeOf(err) != sandboxer.Unauthenticated {
+			t.Errorf("%s: %v, want Unauthenticated", name, err)
+		}
+	}
 	if _, err := s.Teardown(t.Context(), sbx); err != nil {
 		t.Error(err)
+	}
+	_, err = s.MeterActual(t.Context(), theirs)
+	wantCode(t, err, sandboxer.Unauthenticated)
+	if r, err := s.MeterActual(t.Context(), sbx); err != nil || !r.Final {
+		t.Errorf("the meter of what was removed: %+v, %v", r, err)
 	}
 }
 

@@ -67,8 +67,11 @@ func (e *extension) Restore(ctx context.Context, req *sandboxer.ProvisionRequest
 // stored finds a snapshot; the service is locked.
 func (e *extension) stored(s sandboxer.Snapshot, key string) (*snapshot, error) {
 	found := e.service.snapshots[place{e.id, s.ID}]
-	if found == nil || found.key != key || !ours(found.Labels, s.Labels) {
-		return nil, sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("the snapshot %s does not exist at %s, or not for this key", s.ID, e.id))
+	switch {
+	case found == nil, !ours(found.Labels, s.Labels):
+		return nil, sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("the snapshot %s does not exist at %s", s.ID, e.id))
+	case found.key != key: // nothing has been made yet
+		return nil, sandboxer.Refused(sandboxer.Unauthenticated, e.notVisible("the snapshot "+s.ID))
 	}
 	return found, nil
 }
@@ -87,7 +90,7 @@ func (e *extension) DeleteSnapshot(ctx context.Context, t sandboxer.SnapshotTarg
 	case s == nil, !ours(s.Labels, t.Snapshot.Labels):
 		return nil
 	case s.key != key:
-		return sandboxer.Mark(sandboxer.NotFound, fmt.Errorf("the snapshot %s does not exist at %s, or not for this key; use the key that it was made with", p.name, e.id))
+		return e.notVisible("the snapshot " + p.name)
 	}
 	delete(e.service.snapshots, p)
 	return nil
