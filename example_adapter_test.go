@@ -13,6 +13,8 @@ import (
 	"github.com/sand-boxer/sandboxer/registry"
 )
 
+// docs:begin backend
+
 // shed is the backend of this example: a service that keeps boxes by name, and remembers for its bills those that are gone.
 type shed struct {
 	mu    sync.Mutex
@@ -43,6 +45,8 @@ func (s *shed) live() []string {
 	}
 	return names
 }
+
+// docs:end
 
 // docs:begin inputs
 
@@ -102,12 +106,12 @@ func ShedAdapter(backend *shed) sandboxer.Adapter {
 	}
 }
 
-// docs:end
-
 type shedExtension struct {
 	options shedOptions
 	backend *shed
 }
+
+// docs:end
 
 // docs:begin state
 
@@ -287,6 +291,8 @@ func Example_adapter() {
 	// true
 }
 
+// docs:begin only-key
+
 // onlyKey is a SecretSource with one key that the platform pays with.
 type onlyKey struct{}
 
@@ -297,3 +303,5 @@ func (onlyKey) Payer(context.Context, sandboxer.SecretRef, sandboxer.Consumer) (
 func (onlyKey) Secret(context.Context, sandboxer.SecretRef, sandboxer.Payer) (sandboxer.Secret, error) {
 	return sandboxer.NewSecret([]byte("key"), "2026-01"), nil
 }
+
+// docs:end

@@ -3,6 +3,10 @@ package main
 import (
 	"bytes"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -108,3 +112,47 @@ func TestCode(t *testing.T) {
 		t.Error("a region that is not there was found")
 	}
 }
+
+var shedBlock = regexp.MustCompile("(?s)<!-- code: example_adapter[a-z_]*\\.go#([a-z-]+) -->\n```go\n(.*?)```")
+
+// TestGuideIsComplete: the adapter of the author's guide needs no code but the guide's own. Its backend and its source of
+// secrets were once shown nowhere.
+func TestGuideIsComplete(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(root, "docs", "extension-sdk.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := "package shed\n"
+	for _, path := range []string{"context", "errors", "fmt", "sync", "testing", "time", "github.com/sand-boxer/sandboxer", "github.com/sand-boxer/sandboxer/adapters/adaptertest"} {
+		code += "import \"" + path + "\"\n"
+	}
+	shown := 0
+	for _, m := range shedBlock.FindAllStringSubmatch(string(text), -1) {
+		if m[1] != "use" { // a line of somebody else's program
+			code += m[2]
+			shown++
+		}
+	}
+	if shown < 8 {
+		t.Fatalf("the guide shows %d pieces of its adapter", shown)
+	}
+	fset := token.NewFileSet()
+	file, err := parser.ParseFile(fset, "shed.go", code, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := types.Config{
+		Importer: nothing{}, // what the adapter uses of other packages is compiled where the blocks come from
+		Error: func(err error) {
+			if !strings.Contains(err.Error(), "could not import") {
+				t.Errorf("the guide does not show all that it uses: %v", err)
+			}
+		},
+	}
+	_, _ = check.Check("shed", fset, []*ast.File{file}, nil)
+}
+
+type nothing struct{}
+
+func (nothing) Import(string) (*types.Package, error) { return nil, errors.ErrUnsupported }
