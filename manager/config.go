@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/internal/own"
@@ -117,8 +118,8 @@ func (c Config) validate() error {
 		switch {
 		case h.ID == "":
 			say("Config.Hosts[%d] has no ID", i)
-		case len(h.ID) > maxHostID || strings.ContainsFunc(h.ID, unicode.IsControl):
-			say("Config.Hosts[%d]: an ID has at most %d bytes and no control characters, unlike %.80q", i, maxHostID, h.ID)
+		case len(h.ID) > maxHostID || !utf8.ValidString(h.ID) || strings.ContainsFunc(h.ID, unicode.IsControl):
+			say("Config.Hosts[%d]: an ID has at most %d bytes of UTF-8 and no control characters, unlike %.80q", i, maxHostID, h.ID)
 		case seen[h.ID]:
 			say("Config.Hosts: two hosts are called %q", h.ID)
 		case h.MaxSandboxes < 0:

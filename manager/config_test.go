@@ -23,11 +23,11 @@ func TestBadConfig(t *testing.T) {
 	t.Parallel()
 	_, err := manager.New(context.Background(), manager.Config{
 		Owner:        "Not A Label",
-		Hosts:        []sandboxer.Host{{}, {ID: "h1", MaxSandboxes: -1}, {ID: "twice"}, {ID: "twice"}, {ID: "nul\x00"}, {ID: strings.Repeat("x", 200)}},
+		Hosts:        []sandboxer.Host{{}, {ID: "h1", MaxSandboxes: -1}, {ID: "twice"}, {ID: "twice"}, {ID: "nul\x00"}, {ID: strings.Repeat("x", 200)}, {ID: "cut \xff off"}},
 		ReadyTimeout: -1, TeardownTimeout: -1, RecoverTimeout: -1, ReapGrace: -1, Keep: -1, DefaultTTL: -2,
 	})
 	wantCode(t, err, sandboxer.InvalidArgument)
-	wantText(t, err, "Registry is nil", "registry.New", "Store is nil", "boltstore.Open", `"Not A Label"`, "Hosts[0] has no ID", "h1: MaxSandboxes is -1",
+	wantText(t, err, "Registry is nil", "registry.New", "Store is nil", "boltstore.Open", `"Not A Label"`, "Hosts[0] has no ID", "Hosts[6]: an ID", "h1: MaxSandboxes is -1",
 		`called "twice"`, "Hosts[4]", "Hosts[5]", "ReadyTimeout", "TeardownTimeout", "RecoverTimeout", "ReapGrace", "Keep", "DefaultTTL", "NoTTL")
 }
 
