@@ -12,7 +12,6 @@ import (
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/internal/own"
-	"github.com/sand-boxer/sandboxer/manager/store"
 )
 
 // ReapOptions narrows or widens a reap.
@@ -149,10 +148,6 @@ func (rp *reaper) accounts(ctx context.Context) ([]account, error) {
 	if err != nil {
 		return nil, err
 	}
-	err := rp.snapshotPayers(ctx, func(extension string, p sandboxer.Payer) { payers[key{extension, p}] = true })
-	if err != nil {
-		return nil, err
-	}
 	var out []account
 	for _, id := range slices.Sorted(maps.Keys(rp.m.extensions)) {
 		x := rp.m.extensions[id]
@@ -192,17 +187,7 @@ func (rp *reaper) payers(ctx context.Context) (map[string]map[sandboxer.Payer]bo
 			}
 		}
 	}
-	for sr, err := range rp.m.cfg.Store.Scan(ctx, store.Query{Kind: kindSnapshot}) {
-		if err != nil {
-			return nil, err
-		}
-		r, err := decodeSnapshot(sr)
-		if err != nil {
-			return nil, err
-		}
-		add(r.Snap.Extension, r.Snap.Payer)
-	}
-	return out, nil
+	return out, rp.snapshotPayers(ctx, add)
 }
 
 // keys are those that x is to be looked at with: the platform's, those of known payers, and those of the tenants that were
