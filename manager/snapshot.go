@@ -288,9 +288,11 @@ func (m *Manager) DeleteSnapshot(ctx context.Context, id string) error {
 	if err != nil {
 		return wrap("delete snapshot", nil, sandboxer.Refused(sandboxer.CodeOf(err), err)) // nothing is remembered of the wish
 	}
-	if m.pinned(id) {
+	unclaim, free := m.claim(id)
+	if !free {
 		return wrapSnapshot("delete snapshot", r.Snap, sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s is being restored or sent; try again when that is over", id)))
 	}
+	defer unclaim()
 	return wrapSnapshot("delete snapshot", r.Snap, m.removeSnapshot(ctx, r))
 }
 
@@ -338,6 +340,9 @@ func (m *Manager) snapshotDue(id string) {
 	defer release()
 	r, err := m.loadSnapshot(ctx, id)
 	if err != nil {
+		if errors.Is(err, sandboxer.NotFound) {
+			m.forgetDoom(snapshotLock(id))
+		}
 		m.unreadable(jobSnapshot, id, err)
 		return
 	}
@@ -352,10 +357,12 @@ func (m *Manager) snapshotDue(id string) {
 		}
 		return
 	}
-	if m.pinned(id) {
+	unclaim, free := m.claim(id)
+	if !free {
 		m.sched.add(now().Add(retryBase), jobSnapshot, id)
 		return
 	}
+	defer unclaim()
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.TeardownTimeout)
 	defer cancel()
 	if err := m.removeSnapshot(ctx, r); err != nil {

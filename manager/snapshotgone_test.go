@@ -514,3 +514,46 @@ func TestNoSnapshotIsLostByMistake(t *testing.T) {
 		})
 	}
 }
+
+// TestRestoreMeetsDeletion: a restore, or a copy, that begins while a deletion is being stored, or while the store does not take
+// it, is refused. It was seen to fail when the deletion had only looked whether the snapshot was in use: both went on, and the
+// restore ran against a snapshot that was being deleted.
+func TestRestoreMeetsDeletion(t *testing.T) {
+	t.Parallel()
+	for name, store := range map[string]error{"the store takes it": nil, "the store is full": errFull} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, sandboxer.CapSnapshot, sandboxer.CapSnapshotTransfer).withHosts(sandboxer.Host{ID: "h1"}, sandboxer.Host{ID: "h2"})
+				m := w.open()
+				ctx := context.Background()
+				req := ask("a")
+				req.Host = "h1"
+				if _, err := created(t, m, req).Snapshot(ctx, sandboxer.SnapshotRequest{ID: "s"}); err != nil {
+					t.Fatal(err)
+				}
+				use := func() {
+					req := ask("")
+					req.FromSnapshot = "s"
+					_, err := m.Create(ctx, req)
+					wantCode(t, err, sandboxer.FailedPrecondition)
+					wantText(t, err, "being deleted")
+					_, err = m.TransferSnapshot(ctx, "s", "h2")
+					wantCode(t, err, sandboxer.FailedPrecondition)
+				}
+				w.store.fail(wrong{Point: "commit snapshot deleting", Before: use, Times: 1, Err: store})
+				if store != nil { // and the deletion fails, so that the record says "ready"
+					w.backend.Fail(fake.Fault{Op: sandboxer.OpDeleteSnapshot, Err: errLost, Times: 1})
+					w.store.fail(wrong{Point: "commit snapshot deleting", Err: store, Times: 1})
+				}
+				if err := m.DeleteSnapshot(ctx, "s"); (err == nil) != (store == nil) {
+					t.Error(err)
+				}
+				if store != nil {
+					use()
+				}
+				pass(20 * time.Minute)
+				w.wantLive("a")
+			})
+		})
+	}
+}

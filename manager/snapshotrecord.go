@@ -215,7 +215,10 @@ func (m *Manager) restoring(ctx context.Context, q asked) (r *snapshotRecord, re
 	if q.FromSnapshot == "" {
 		return nil, func() {}, nil
 	}
-	release = m.pin(q.FromSnapshot)
+	release, free := m.pin(q.FromSnapshot)
+	if !free {
+		return nil, func() {}, beingDeleted(q.FromSnapshot)
+	}
 	r, err = m.loadSnapshot(ctx, q.FromSnapshot)
 	if err == nil && r.Snap.Consumer.Tenant != q.Consumer.Tenant {
 		err = sandboxer.Refused(sandboxer.NotFound, fmt.Errorf("tenant %q has no snapshot called %s", q.Consumer.Tenant, q.FromSnapshot))
@@ -230,24 +233,40 @@ func (m *Manager) restoring(ctx context.Context, q asked) (r *snapshotRecord, re
 	return r, release, nil
 }
 
-// pin counts a snapshot as in use.
-func (m *Manager) pin(id string) func() {
+func beingDeleted(id string) error {
+	return sandboxer.Refused(sandboxer.FailedPrecondition, fmt.Errorf("snapshot %s is being deleted", id))
+}
+
+// pin counts a snapshot as in use, unless it is being deleted, which the store may not know yet.
+func (m *Manager) pin(id string) (release func(), ok bool) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, doomed := m.doomed[snapshotLock(id)]; doomed || m.inUse[id] < 0 {
+		return nil, false
+	}
 	m.inUse[id]++
-	m.mu.Unlock()
 	return func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if m.inUse[id]--; m.inUse[id] == 0 {
 			delete(m.inUse, id)
 		}
-	}
+	}, true
 }
 
-func (m *Manager) pinned(id string) bool {
+// claim keeps a snapshot from being used while it is deleted, unless it is in use: -1 stands for the deletion. Its lock is held.
+func (m *Manager) claim(id string) (release func(), ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.inUse[id] > 0
+	if m.inUse[id] != 0 {
+		return nil, false
+	}
+	m.inUse[id] = -1
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.inUse, id)
+	}, true
 }
 
 // snapshotSubject finds what a call about a stored snapshot needs.

@@ -19,7 +19,11 @@ func (m *Manager) TransferSnapshot(ctx context.Context, id, toHost string) (sand
 		return none, wrap("transfer snapshot", nil, err)
 	}
 	defer done()
-	defer m.pin(id)()
+	unpin, free := m.pin(id)
+	if !free {
+		return none, wrap("transfer snapshot", nil, beingDeleted(id))
+	}
+	defer unpin()
 	from, err := m.loadSnapshot(ctx, id)
 	if err != nil {
 		return none, wrap("transfer snapshot", nil, err)
