@@ -337,7 +337,8 @@ func TestAbsenceEndsNothing(t *testing.T) {
 	}
 }
 
-// TestReapLeavesCreatesAlone: a reap beside creates in every state touches none of them.
+// TestReapLeavesCreatesAlone: a reap beside creates in every state touches none of them. It was seen to fail when only a ready
+// sandbox is taken for wanted.
 func TestReapLeavesCreatesAlone(t *testing.T) {
 	simulate(t, func(t *testing.T) {
 		w := newWorld(t, sandboxer.CapList, sandboxer.CapFind)
