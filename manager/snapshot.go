@@ -9,6 +9,7 @@ import (
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/internal/own"
+	"github.com/sand-boxer/sandboxer/manager/store"
 )
 
 // Snapshot keeps what is in the sandbox, which runs on. SnapshotRequest.ID is an idempotency key as a sandbox's is: the
@@ -169,11 +170,18 @@ func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 	err := m.deleteAtBackend(ctx, r)
 	until := m.settled(r)
 	early := err == nil && now().Before(until)
+	var bill []store.Mutation
 	if err == nil && !early {
-		bill, billErr := m.billSnapshot(ctx, r, true, again) // an earlier try may have succeeded, and its reply be lost
-		if billErr != nil {
+		var billErr error
+		bill, billErr = m.billSnapshot(ctx, r, true, again) // an earlier try may have succeeded, and its reply be lost
+		switch {
+		case ctx.Err() != nil:
+			err = billErr
+		case billErr != nil:
 			m.cfg.Logger.ErrorContext(ctx, "a snapshot is gone, and what it cost cannot be recorded", "snapshot", r.Snap.ID, "consumer", r.Snap.Consumer.ID, "error", billErr)
 		}
+	}
+	if err == nil && !early {
 		if err := m.endSnapshot(ctx, r, bill...); err != nil {
 			return sandboxer.Mark(sandboxer.CodeOf(err), fmt.Errorf("nothing is left of it, but that could not be stored, and is tried again: %w", err))
 		}

@@ -28,13 +28,16 @@ func (r *snapshotRecord) meteredUntil() time.Time {
 }
 
 // billSnapshot is the meter record of r from the end of the last one up to now, for the outbox, and moves that end. It
-// belongs into the commit that stores r, or, where final, that drops it.
+// belongs into the commit that stores r, or, where final, that drops it. Where ctx ended before there was a price it is an error.
 func (m *Manager) billSnapshot(ctx context.Context, r *snapshotRecord, final, estimated bool) ([]store.Mutation, error) {
 	from, to := r.meteredUntil(), now()
 	if !m.metersSnapshots(r.Snap.Extension) || !to.After(from) {
 		return nil, nil
 	}
 	lines, total, guessed := m.snapshotLines(ctx, r, from, to)
+	if guessed && ctx.Err() != nil { // whoever asks again gets the price
+		return nil, sandboxer.Mark(sandboxer.CodeOf(ctx.Err()), context.Cause(ctx))
+	}
 	r.Bills++
 	r.Metered = to
 	out, err := metering.Outbox(metering.Record{
@@ -53,13 +56,7 @@ func (m *Manager) billSnapshot(ctx context.Context, r *snapshotRecord, final, es
 func (m *Manager) snapshotLines(ctx context.Context, r *snapshotRecord, from, to time.Time) (lines []sandboxer.MeterLine, total sandboxer.Money, guessed bool) {
 	guessed = r.Snap.Kind == "" && r.Snap.SizeBytes == 0
 	if pricer, ok := sandboxer.As[sandboxer.SnapshotPricer](m.extensions[r.Snap.Extension].ext); ok {
-		err := m.call(ctx, snapshotCall(sandboxer.OpSnapshotCost, r.Snap), func(ctx context.Context) (err error) {
-			lines, err = pricer.SnapshotCost(ctx, own.Snapshot(r.Snap), from, to)
-			return err
-		})
-		if err == nil {
-			total, err = sandboxer.SumLines(lines)
-		}
+		lines, total, err := m.priceSnapshot(ctx, pricer, r, from, to)
 		if err == nil {
 			return lines, total, guessed
 		}
@@ -71,6 +68,24 @@ func (m *Manager) snapshotLines(ctx context.Context, r *snapshotRecord, from, to
 		return nil, sandboxer.Money{}, true
 	}
 	return []sandboxer.MeterLine{l}, l.Amount, guessed
+}
+
+// priceSnapshot asks as a sandbox's meter is asked: what fails once may succeed.
+func (m *Manager) priceSnapshot(ctx context.Context, pricer sandboxer.SnapshotPricer, r *snapshotRecord, from, to time.Time) (lines []sandboxer.MeterLine, total sandboxer.Money, err error) {
+	for tries := range 3 {
+		err = m.call(ctx, snapshotCall(sandboxer.OpSnapshotCost, r.Snap), func(ctx context.Context) (err error) {
+			lines, err = pricer.SnapshotCost(ctx, own.Snapshot(r.Snap), from, to)
+			return err
+		})
+		if err == nil {
+			total, err = sandboxer.SumLines(lines)
+			return lines, total, err
+		}
+		if sleep(ctx, jittered(100*time.Millisecond<<tries, time.Second)) != nil {
+			break
+		}
+	}
+	return nil, sandboxer.Money{}, err
 }
 
 // gibMicros is size bytes kept for d, in millionths of a GiB-second, rounded down; what does not fit is the most there is.

@@ -337,3 +337,45 @@ func TestStraySnapshotIsAccounted(t *testing.T) {
 		}
 	})
 }
+
+// TestCancelledDeletionIsPriced: a caller that gives a DeleteSnapshot up, or a pricer that fails once, takes nothing off the bill. It
+// was seen to fail when the price is asked for once, under the caller's context.
+func TestCancelledDeletionIsPriced(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"answered", "cancelled", "fails once"} {
+		t.Run(how, func(t *testing.T) {
+			simulate(t, func(t *testing.T) {
+				w := newWorld(t, sandboxer.AllCapabilities()...)
+				x := w.metered()
+				m := w.open()
+				sb := created(t, m, ask("a"))
+				if _, err := sb.Output(context.Background(), "sh", "-c", "echo something > f"); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := sb.Snapshot(context.Background(), sandboxer.SnapshotRequest{ID: "snap"}); err != nil {
+					t.Fatal(err)
+				}
+				pass(10 * time.Hour)
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				switch how {
+				case "cancelled":
+					w.backend.Fail(fake.Fault{Op: sandboxer.OpSnapshotCost, Hang: true, Times: 1})
+					time.AfterFunc(time.Second, cancel)
+				case "fails once":
+					w.backend.Fail(fake.Fault{Op: sandboxer.OpSnapshotCost, Err: errLost, Times: 1})
+				}
+				_ = m.DeleteSnapshot(ctx, "snap")
+				pass(time.Hour)
+				if err := m.Close(); err != nil {
+					t.Fatal(err)
+				}
+				for _, r := range x.ofSnapshot("snap") {
+					if r.Total.IsZero() || r.Estimated != (how == "cancelled") { // the next try cannot know that the first deleted it
+						t.Errorf("%s: %v, estimated: %v, %+v", r.Key, r.Total, r.Estimated, r.Lines)
+					}
+				}
+			})
+		})
+	}
+}
