@@ -52,7 +52,9 @@ func Open(path string) (*Exporter, error) {
 
 // lock makes f ours alone. Two exporters that each write where they think the end is write over each other's records.
 func lock(f *os.File) error {
-	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(lockPoll) {
+	poll := time.NewTicker(lockPoll)
+	defer poll.Stop()
+	for deadline := time.Now().Add(lockTimeout); ; <-poll.C {
 		held, err := tryLock(f)
 		switch {
 		case err != nil:

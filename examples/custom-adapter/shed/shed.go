@@ -41,8 +41,8 @@ func (s *shed) Provision(ctx context.Context, req *sandboxer.ProvisionRequest) (
 	_, err := s.labels(req.Name, req.Labels)
 	box := filepath.Join(s.dir, req.Name)
 	if errors.Is(err, sandboxer.NotFound) {
-		text, _ := json.Marshal(req.Labels) // strings, which always encode
-		if err = errors.Join(os.MkdirAll(s.dir, 0o700), os.WriteFile(box+".new", text, 0o600)); err == nil {
+		text, badLabels := json.Marshal(req.Labels)
+		if err = errors.Join(badLabels, os.MkdirAll(s.dir, 0o700), os.WriteFile(box+".new", text, 0o600)); err == nil {
 			err = os.Rename(box+".new", box+".labels") // never half there
 		}
 	}
