@@ -313,9 +313,5 @@ func (m *Manager) removeOneSnapshot(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	err = m.removeSnapshot(ctx, r)
-	if early := (*unsettledError)(nil); errors.As(err, &early) {
-		return nil // nobody will be there to see
-	}
-	return err
+	return m.removeSnapshot(ctx, r)
 }

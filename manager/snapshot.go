@@ -149,7 +149,8 @@ func (m *Manager) dropSnapshot(ctx context.Context, r *snapshotRecord, cause err
 }
 
 // removeSnapshot deletes a snapshot at its backend, then ends its record. On an error the record stays, and another try is
-// scheduled. What was not finished may show up after its deletion: it is deleted again until it has had the time.
+// scheduled. What was not finished may show up after its deletion: that is no error, but its record stays, and it is deleted again
+// until it has had the time.
 // Such an error is no refusal, whoever refused: what goes on in the background is not nothing.
 func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 	_, again := m.doomOf(snapshotLock(r.Snap.ID))
@@ -191,11 +192,11 @@ func (m *Manager) removeSnapshot(ctx context.Context, r *snapshotRecord) error {
 	r.NextTry = now().Add(max(retryBase+jittered(retryBase<<min(r.Tries, 20), retryMost), putOff(err)))
 	r.Reason = clip(fmt.Sprintf("deletion failed %d times, and is tried again: %v", r.Tries, err), maxReason)
 	if early {
-		err = &unsettledError{until}
-		r.Reason = err.Error()
+		r.Reason = "nothing of it is there, but the reply to the call that makes it was lost: should it show up until " + until.Format(time.RFC3339) + ", it is deleted"
 		if r.NextTry.After(until) {
 			r.NextTry = until
 		}
+		return m.saveSnapshot(ctx, "snapshot-orphan", r)
 	}
 	return sandboxer.Mark(sandboxer.CodeOf(err), errors.Join(err, m.saveSnapshot(ctx, "snapshot-orphan", r)))
 }
@@ -280,7 +281,8 @@ func (m *Manager) listsSnapshot(ctx context.Context, snapper sandboxer.Snapshott
 
 // DeleteSnapshot deletes a snapshot; when it returns nil no listing shows it any more, where its extension can list.
 // FailedPrecondition while it is being restored or sent; NotFound where there is none.
-// After an error that is no refusal (see [sandboxer.IsRefused]) its removal is tried again in the background until it succeeds.
+// After an error that is no refusal (see [sandboxer.IsRefused]) its removal is tried again in the background until it succeeds;
+// so is that of one that a lost reply may make yet, for Config.ReapGrace.
 func (m *Manager) DeleteSnapshot(ctx context.Context, id string) error {
 	ctx, done, err := m.begin(ctx)
 	if err != nil {

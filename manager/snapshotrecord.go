@@ -156,13 +156,6 @@ func (m *Manager) settled(r *snapshotRecord) time.Time {
 	return r.Since.Add(m.cfg.ReapGrace)
 }
 
-// unsettledError says that nothing is there yet, and that something may come.
-type unsettledError struct{ until time.Time }
-
-func (e *unsettledError) Error() string {
-	return fmt.Sprintf("nothing of it is there now, but the reply to the call that makes it was lost: should it show up until %s, it is deleted", e.until.Format(time.RFC3339))
-}
-
 // endSnapshot ends the record of a snapshot of which nothing is left, together with its last meter record.
 func (m *Manager) endSnapshot(ctx context.Context, r *snapshotRecord, bill ...store.Mutation) error {
 	if r.Bills == 0 && !r.Abandoned && !r.Lost {

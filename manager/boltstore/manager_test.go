@@ -150,7 +150,7 @@ func tornDay(t *testing.T, at int, keep func(sector int) bool) (commits int) {
 		t.Fatal(err)
 	}
 	f := &falling{Store: s, path: filepath.Join(dir, "db"), at: at}
-	cfg := manager.Config{Registry: reg, Store: f, ReapInterval: -1, Interceptors: []sandboxer.Interceptor{f.intercept}}
+	cfg := manager.Config{Registry: reg, Store: f, ReapInterval: -1, ReapGrace: time.Second, Interceptors: []sandboxer.Interceptor{f.intercept}}
 	m, err := manager.New(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
