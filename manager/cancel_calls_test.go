@@ -2,12 +2,7 @@ package manager_test
 
 import (
 	"context"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,33 +11,17 @@ import (
 
 	"github.com/sand-boxer/sandboxer"
 	"github.com/sand-boxer/sandboxer/adapters/fake"
+	"github.com/sand-boxer/sandboxer/internal/operations"
 	"github.com/sand-boxer/sandboxer/manager"
 )
 
-// operations reads from the source which calls of an extension there are, so that none is forgotten.
-func operations(t *testing.T) []sandboxer.Op {
+// allOperations reads from the source which calls of an extension there are, so that none is forgotten.
+func allOperations(t *testing.T) []sandboxer.Op {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "extension.go"), nil, 0)
+	out, err := operations.In("..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out []sandboxer.Op
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok {
-			return true
-		}
-		if of, ok := spec.Type.(*ast.Ident); ok && of.Name == "Op" {
-			for _, v := range spec.Values {
-				text, err := strconv.Unquote(v.(*ast.BasicLit).Value)
-				if err != nil {
-					t.Fatal(err)
-				}
-				out = append(out, sandboxer.Op(text))
-			}
-		}
-		return true
-	})
 	if !slices.Contains(out, sandboxer.OpProvision) || !slices.Contains(out, sandboxer.OpSync) {
 		t.Fatalf("the operations are not found where they should be declared; found are %q", out)
 	}
@@ -60,7 +39,7 @@ func TestEveryCallIsCancelled(t *testing.T) {
 	for op := range cancelledBeside() {
 		got = append(got, op)
 	}
-	want := operations(t)
+	want := allOperations(t)
 	slices.Sort(got)
 	slices.Sort(want)
 	if diff := cmp.Diff(want, slices.Compact(got)); diff != "" {

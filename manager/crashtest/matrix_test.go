@@ -5,16 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"maps"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +20,7 @@ import (
 	"github.com/sand-boxer/sandboxer/adapters/fake"
 	"github.com/sand-boxer/sandboxer/internal/crash"
 	"github.com/sand-boxer/sandboxer/internal/crashworld"
+	"github.com/sand-boxer/sandboxer/internal/operations"
 	"github.com/sand-boxer/sandboxer/internal/remote"
 )
 
@@ -152,7 +149,7 @@ func (c *coverage) add(scenario string, points []string) {
 // report prints points × scenarios and fails for a point that nobody visited.
 func (c *coverage) report(t *testing.T) {
 	t.Helper()
-	names, points := slices.Sorted(maps.Keys(c.seen)), allPoints(operations(t))
+	names, points := slices.Sorted(maps.Keys(c.seen)), allPoints(allOperations(t))
 	var table bytes.Buffer
 	kills := 0
 	for _, p := range points {
@@ -194,30 +191,13 @@ func allPoints(ops []sandboxer.Op) []string {
 	return out
 }
 
-// operations reads from the source which calls of an extension there are, so that none is forgotten.
-func operations(t *testing.T) []sandboxer.Op {
+// allOperations reads from the source which calls of an extension there are, so that none is forgotten.
+func allOperations(t *testing.T) []sandboxer.Op {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", "extension.go"), nil, 0)
+	out, err := operations.In(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out []sandboxer.Op
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok {
-			return true
-		}
-		if of, ok := spec.Type.(*ast.Ident); ok && of.Name == "Op" {
-			for _, v := range spec.Values {
-				text, err := strconv.Unquote(v.(*ast.BasicLit).Value)
-				if err != nil {
-					t.Fatal(err)
-				}
-				out = append(out, sandboxer.Op(text))
-			}
-		}
-		return true
-	})
 	if !slices.Contains(out, sandboxer.OpProvision) || !slices.Contains(out, sandboxer.OpSync) {
 		t.Fatalf("the operations are not found where they should be declared; found are %q", out)
 	}
